@@ -1,0 +1,1 @@
+"""The contract between cloud and edge: messages, topics and limits. Both sides import it; it imports neither."""

@@ -1,0 +1,28 @@
+"""Child processes that never outlive their parent, however the parent ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+# Runs in the child before the real program: ask the kernel for SIGTERM when the parent ends, and end at once if it
+# already has. prctl(2) is Linux's; elsewhere the child starts all the same.
+_BOUND = """
+import ctypes, os, signal, sys
+parent = int(sys.argv[1])
+try:
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+except (OSError, AttributeError):
+    pass
+if os.getppid() != parent:
+    sys.exit("parent ended before the start")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+def bound_to(parent: int, command: Sequence[str]) -> list[str]:
+    """The command line that runs `command` so that it gets SIGTERM when process `parent` (its parent) ends.
+
+    The kernel ties the signal to the thread that starts the child: start it from one that lasts as long as the process.
+    """
+    return [sys.executable, "-I", "-c", _BOUND, str(parent), *command]

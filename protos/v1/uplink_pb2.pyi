@@ -1,0 +1,132 @@
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class UplinkMessage(_message.Message):
+    __slots__ = ("hello", "batch", "telemetry")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    TELEMETRY_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    batch: Batch
+    telemetry: Telemetry
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("device", "epoch")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    epoch: int
+    def __init__(self, device: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class Batch(_message.Message):
+    __slots__ = ("first_seq", "count", "payload")
+    FIRST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    first_seq: int
+    count: int
+    payload: bytes
+    def __init__(self, first_seq: _Optional[int] = ..., count: _Optional[int] = ..., payload: _Optional[bytes] = ...) -> None: ...
+
+class ResultBatch(_message.Message):
+    __slots__ = ("count", "model", "version", "manifest", "source", "first_frame", "frame_offset", "first_captured_us", "captured_offset_us", "label", "confidence", "latency_us")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FRAME_FIELD_NUMBER: _ClassVar[int]
+    FRAME_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    FIRST_CAPTURED_US_FIELD_NUMBER: _ClassVar[int]
+    CAPTURED_OFFSET_US_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_US_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    model: str
+    version: int
+    manifest: bytes
+    source: str
+    first_frame: int
+    frame_offset: bytes
+    first_captured_us: int
+    captured_offset_us: bytes
+    label: bytes
+    confidence: bytes
+    latency_us: bytes
+    def __init__(self, count: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., manifest: _Optional[bytes] = ..., source: _Optional[str] = ..., first_frame: _Optional[int] = ..., frame_offset: _Optional[bytes] = ..., first_captured_us: _Optional[int] = ..., captured_offset_us: _Optional[bytes] = ..., label: _Optional[bytes] = ..., confidence: _Optional[bytes] = ..., latency_us: _Optional[bytes] = ...) -> None: ...
+
+class Telemetry(_message.Message):
+    __slots__ = ("measured_ms", "interval_s", "inferences", "inference_errors", "latency_p50_us", "latency_p95_us", "outbox_rows", "outbox_bytes", "dropped", "resident_bytes", "model", "version")
+    MEASURED_MS_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
+    INFERENCES_FIELD_NUMBER: _ClassVar[int]
+    INFERENCE_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_P50_US_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_P95_US_FIELD_NUMBER: _ClassVar[int]
+    OUTBOX_ROWS_FIELD_NUMBER: _ClassVar[int]
+    OUTBOX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    measured_ms: int
+    interval_s: float
+    inferences: int
+    inference_errors: int
+    latency_p50_us: int
+    latency_p95_us: int
+    outbox_rows: int
+    outbox_bytes: int
+    dropped: int
+    resident_bytes: int
+    model: str
+    version: int
+    def __init__(self, measured_ms: _Optional[int] = ..., interval_s: _Optional[float] = ..., inferences: _Optional[int] = ..., inference_errors: _Optional[int] = ..., latency_p50_us: _Optional[int] = ..., latency_p95_us: _Optional[int] = ..., outbox_rows: _Optional[int] = ..., outbox_bytes: _Optional[int] = ..., dropped: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class UplinkReply(_message.Message):
+    __slots__ = ("welcome", "ack", "quarantined", "delay")
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    ACK_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    DELAY_FIELD_NUMBER: _ClassVar[int]
+    welcome: Welcome
+    ack: Ack
+    quarantined: Quarantined
+    delay: Delay
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., quarantined: _Optional[_Union[Quarantined, _Mapping]] = ..., delay: _Optional[_Union[Delay, _Mapping]] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("watermark", "max_batch_bytes", "window")
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    MAX_BATCH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    watermark: int
+    max_batch_bytes: int
+    window: int
+    def __init__(self, watermark: _Optional[int] = ..., max_batch_bytes: _Optional[int] = ..., window: _Optional[int] = ...) -> None: ...
+
+class Ack(_message.Message):
+    __slots__ = ("watermark",)
+    WATERMARK_FIELD_NUMBER: _ClassVar[int]
+    watermark: int
+    def __init__(self, watermark: _Optional[int] = ...) -> None: ...
+
+class Quarantined(_message.Message):
+    __slots__ = ("first_seq", "reason")
+    FIRST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    first_seq: int
+    reason: str
+    def __init__(self, first_seq: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Delay(_message.Message):
+    __slots__ = ("milliseconds",)
+    MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    milliseconds: int
+    def __init__(self, milliseconds: _Optional[int] = ...) -> None: ...
