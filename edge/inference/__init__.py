@@ -1,0 +1,1 @@
+"""Frames become results: preprocessing, interpreter, golden vectors, sources."""
