@@ -22,6 +22,10 @@ NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
 
 DEFAULT_SLOT = "default"
 
+_DEVICE_TOPIC = re.compile(rf"{ROOT}/devices/(?P<device>[^/]+)/.+")
+_CHUNK_TOPIC = re.compile(rf"{ROOT}/artifacts/(?P<artifact>[0-9a-f]{{64}})/chunks/(?P<index>[0-9]{{1,7}})")
+_ARTIFACT_TOPIC = re.compile(rf"{ROOT}/artifacts/(?P<artifact>[0-9a-f]{{64}})/.+")
+
 ALL_REPORTED = f"{ROOT}/devices/+/reported"
 ALL_PRESENCE = f"{ROOT}/devices/+/presence"
 ALL_REPAIR = f"{ROOT}/artifacts/+/repair"
@@ -74,23 +78,23 @@ def presence(device: str) -> str:
 
 def device_of(topic: str) -> str:
     """The device id in a topic below `devices/`; ValueError for any other topic."""
-    parts = topic.split("/")
-    if len(parts) < 5 or parts[:3] != [*ROOT.split("/"), "devices"]:
+    found = _DEVICE_TOPIC.fullmatch(topic)
+    if not found:
         raise ValueError(f"{topic!r} is not a device's topic")
-    return checked_name(parts[3], "device id")
+    return checked_name(found["device"], "device id")
 
 
 def chunk_of(topic: str) -> tuple[bytes, int]:
     """The artifact's digest and the index in a chunk's topic; ValueError for any other topic."""
-    parts = topic.split("/")
-    if len(parts) != 6 or parts[:3] != [*ROOT.split("/"), "artifacts"] or parts[4] != "chunks":
+    found = _CHUNK_TOPIC.fullmatch(topic)
+    if not found:
         raise ValueError(f"{topic!r} is not a chunk's topic")
-    return bytes.fromhex(parts[3]), int(parts[5])
+    return bytes.fromhex(found["artifact"]), int(found["index"])
 
 
 def artifact_of(topic: str) -> bytes:
     """The artifact's digest in any topic below `artifacts/`; ValueError for any other topic."""
-    parts = topic.split("/")
-    if len(parts) < 5 or parts[:3] != [*ROOT.split("/"), "artifacts"]:
+    found = _ARTIFACT_TOPIC.fullmatch(topic)
+    if not found:
         raise ValueError(f"{topic!r} is not an artifact's topic")
-    return bytes.fromhex(parts[3])
+    return bytes.fromhex(found["artifact"])

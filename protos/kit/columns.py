@@ -6,6 +6,7 @@ The device encodes a batch once; outbox and stream carry the bytes untouched; th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -76,7 +77,9 @@ def decode(payload: bytes, expected_count: int) -> Results:
     except DecodeError as error:
         raise Malformed("not a ResultBatch") from error
     if batch.count != expected_count or not 0 < batch.count <= MAX_BATCH_ROWS:
-        raise Malformed(f"count is {batch.count}, the envelope says {expected_count}, allowed are 1 to {MAX_BATCH_ROWS}")
+        raise Malformed(
+            f"count is {batch.count}, the envelope says {expected_count}, allowed are 1 to {MAX_BATCH_ROWS}"
+        )
     frame = _column("frame_offset", batch.frame_offset, OFFSET, batch.count).astype(np.uint64)
     captured = _column("captured_offset_us", batch.captured_offset_us, OFFSET, batch.count).astype(np.int64)
     if batch.first_captured_us >= 2**62 or batch.first_frame >= 2**62:
@@ -97,7 +100,7 @@ def decode(payload: bytes, expected_count: int) -> Results:
     )
 
 
-def _column(name: str, data: bytes, dtype: np.dtype[np.generic], count: int) -> NDArray[np.generic]:
+def _column(name: str, data: bytes, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
     if len(data) != count * dtype.itemsize:
         raise Malformed(f"column {name} has {len(data)} bytes, {count} rows of {dtype.itemsize} were promised")
     return np.frombuffer(data, dtype)

@@ -55,10 +55,10 @@ def table(kind: type[BaseSettings]) -> str:
     prefix = str(kind.model_config.get("env_prefix", ""))
     rows = ["| setting | environment | flag | default | meaning |", "| --- | --- | --- | --- | --- |"]
     for name, field in kind.model_fields.items():
-        default = "" if field.default is None or field.default == "" else f"`{field.get_default(call_default_factory=True)}`"
-        rows.append(
-            f"| `{name}` | `{(prefix + name).upper()}` | `--{_flag(name)}` | {default} | {field.description} |"
+        default = (
+            "" if field.default is None or field.default == "" else f"`{field.get_default(call_default_factory=True)}`"
         )
+        rows.append(f"| `{name}` | `{(prefix + name).upper()}` | `--{_flag(name)}` | {default} | {field.description} |")
     return "\n".join(rows)
 
 
