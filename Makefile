@@ -26,6 +26,7 @@ check:  ## format, lint, types, the house's import rules, generated code
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/generate_protos.py --check
+	$(BIN)/python scripts/docs.py --check
 
 format:  ## format and mend what ruff can mend
 	$(BIN)/ruff format .
