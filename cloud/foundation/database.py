@@ -1,0 +1,146 @@
+"""The one database of the cloud, and what a transaction on it means.
+
+A transaction that may write takes the write lock at its first statement, so that what it reads is still true when it
+writes, and no two of them can fail each other half way. SQLite keeps its promise to the disk: WAL, synchronous=FULL.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import sqlalchemy
+from sqlalchemy import Connection, Engine, MetaData, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+metadata = MetaData()
+"""Every store's tables."""
+
+BUSY_S = 30
+POOL_SIZE = 16
+_BEGIN = "littoral_begin"
+
+
+class DatabaseFailed(Exception):
+    """The database cannot be used at all; the message says which, why, and what to do."""
+
+
+class Database:
+    """Connections to the database at an SQLAlchemy URL, for all threads of a process. Raises DatabaseFailed."""
+
+    def __init__(self, url: str) -> None:
+        self._url = _checked(url)
+        self._engine = _engine(self._url)
+        self._writing = self._engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
+
+    def create(self) -> None:
+        """Make what is missing: folder, file, tables. Any number of processes may do it at once."""
+        try:
+            if self._sqlite:
+                _create_folder(self._url)
+                self._use_wal()
+            with self.transaction() as connection:
+                metadata.create_all(connection)
+        except (DatabaseError, OSError) as error:
+            cause = error.orig if isinstance(error, DatabaseError) else error
+            raise DatabaseFailed(
+                f"database {self} cannot be opened: {cause}. "
+                + ("Is its folder one that this user may write to?" if self._sqlite else "Is the server running?")
+            ) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A transaction that may write: committed at the end, rolled back on any exception. Keep it short."""
+        with self._writing.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that only reads: one consistent moment; it waits for no writer, and none waits for it."""
+        with self._engine.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    def __str__(self) -> str:
+        return self._url.render_as_string(hide_password=True)
+
+    @property
+    def _sqlite(self) -> bool:
+        return self._url.get_backend_name() == "sqlite"
+
+    def _use_wal(self) -> None:
+        """Switch the file to WAL, which stays with it. SQLite does not wait for other processes here, so we do."""
+        deadline = time.monotonic() + BUSY_S
+        while True:
+            try:
+                with self._engine.connect() as connection:
+                    _outside_transaction(connection, "PRAGMA journal_mode=WAL")
+            except OperationalError as error:
+                if "locked" not in str(error.orig) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+
+def _checked(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise DatabaseFailed(
+            f"database {url!r} is not an SQLAlchemy URL: write sqlite:////absolute/path/file.db "
+            "or postgresql+psycopg://user:password@host/name"
+        ) from error
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise DatabaseFailed(f"database {url!r} has no file: threads and processes need one to share")
+    return parsed
+
+
+def _engine(url: URL) -> Engine:
+    sqlite = url.get_backend_name() == "sqlite"
+    arguments: dict[str, Any] = {"timeout": BUSY_S} if sqlite else {}
+    try:
+        engine = sqlalchemy.create_engine(url, pool_size=POOL_SIZE, connect_args=arguments)
+    except (NoSuchModuleError, ModuleNotFoundError, ArgumentError) as error:
+        raise DatabaseFailed(
+            f"database {url.render_as_string()}: there is no driver for {url.drivername!r} here ({error}). "
+            "Install it, or use sqlite:////absolute/path/file.db"
+        ) from error
+    if sqlite:
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    driver = cast("sqlite3.Connection", connection)
+    driver.isolation_level = None  # the driver begins nothing by itself: _begin_sqlite does
+    driver.execute("PRAGMA synchronous=FULL")
+    driver.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+
+
+def _outside_transaction(connection: Connection, statement: str) -> None:
+    """Run what SQLite refuses inside a transaction, on the driver's own connection."""
+    driver = cast("sqlite3.Connection", connection.connection.driver_connection)
+    try:
+        driver.execute(statement)
+    except sqlite3.OperationalError as error:
+        raise OperationalError(statement, None, error) from error
+
+
+def _create_folder(url: URL) -> None:
+    Path(str(url.database)).absolute().parent.mkdir(parents=True, exist_ok=True)

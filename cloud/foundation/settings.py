@@ -1,0 +1,80 @@
+"""The cloud's settings; `protos.kit.settings` reads them from file, environment and flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from protos.kit.link import Address
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class CloudSettings(BaseSettings):
+    """Every setting of `littoral serve` and of the commands beside it."""
+
+    model_config = SettingsConfigDict(env_prefix="LITTORAL_", extra="forbid")
+
+    dir: Path = Field(
+        Path("littoral-data"), description="Folder with the database, the artifacts' files and the signing keys."
+    )
+    database: str = Field(
+        "",
+        description="SQLAlchemy URL of the database; empty: a SQLite file in the data folder.",
+    )
+    broker: str = Field("", description="MQTT broker as mqtt://[user:password@]host:port; empty: the embedded one.")
+    broker_kind: Literal["auto", "mosquitto", "amqtt"] = Field(
+        "auto",
+        description="Embedded broker: mosquitto (a child process), amqtt (in process); auto: mosquitto if installed.",
+    )
+    broker_port: Port = Field(1883, description="TCP port of the embedded broker.")
+    host: str = Field(
+        "127.0.0.1",
+        description="Address that API, ingest and embedded broker listen on; 0.0.0.0: let other machines in.",
+    )
+    api_port: Port = Field(8080, description="TCP port of the HTTP API.")
+    ingest_port: Port = Field(8081, description="TCP port of the gRPC ingest.")
+    api: str = Field("http://127.0.0.1:8080", description="Where the commands find the HTTP API.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe log lines written."
+    )
+    ingest_rows: int = Field(
+        5000, ge=1, description="Rows after which merged result batches are committed: larger is faster, and later."
+    )
+    ingest_ms: int = Field(
+        50,
+        ge=0,
+        description="Milliseconds after which they are committed at the latest: bounds the delay of acknowledgements.",
+    )
+    deployment_days: int = Field(
+        30,
+        ge=1,
+        description="Days after which a device no longer starts a deployment it has not seen: bounds replay.",
+    )
+
+    @field_validator("broker")
+    @classmethod
+    def _is_broker(cls, value: str) -> str:
+        if value:
+            Address.parse(value)
+        return value
+
+    @field_validator("api")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("an address of the API begins with http:// or https://")
+        return value.rstrip("/")
+
+    @property
+    def database_url(self) -> str:
+        """The database's SQLAlchemy URL, the default filled in."""
+        return self.database or f"sqlite:///{self.dir.absolute() / 'littoral.db'}"
+
+    @property
+    def blobs(self) -> Path:
+        """Folder of the artifacts' files."""
+        return self.dir / "blobs"
