@@ -19,38 +19,43 @@ class CloudSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LITTORAL_", extra="forbid")
 
     dir: Path = Field(
-        Path("littoral-data"), description="Folder with the database, the artifacts' files and the signing keys."
+        default=Path("littoral-data"),
+        description="Folder with the database, the artifacts' files and the signing keys.",
     )
     database: str = Field(
-        "",
+        default="",
         description="SQLAlchemy URL of the database; empty: a SQLite file in the data folder.",
     )
-    broker: str = Field("", description="MQTT broker as mqtt://[user:password@]host:port; empty: the embedded one.")
+    broker: str = Field(
+        default="", description="MQTT broker as mqtt://[user:password@]host:port; empty: the embedded one."
+    )
     broker_kind: Literal["auto", "mosquitto", "amqtt"] = Field(
-        "auto",
+        default="auto",
         description="Embedded broker: mosquitto (a child process), amqtt (in process); auto: mosquitto if installed.",
     )
-    broker_port: Port = Field(1883, description="TCP port of the embedded broker.")
+    broker_port: Port = Field(default=1883, description="TCP port of the embedded broker.")
     host: str = Field(
-        "127.0.0.1",
+        default="127.0.0.1",
         description="Address that API, ingest and embedded broker listen on; 0.0.0.0: let other machines in.",
     )
-    api_port: Port = Field(8080, description="TCP port of the HTTP API.")
-    ingest_port: Port = Field(8081, description="TCP port of the gRPC ingest.")
-    api: str = Field("http://127.0.0.1:8080", description="Where the commands find the HTTP API.")
+    api_port: Port = Field(default=8080, description="TCP port of the HTTP API.")
+    ingest_port: Port = Field(default=8081, description="TCP port of the gRPC ingest.")
+    api: str = Field(default="http://127.0.0.1:8080", description="Where the commands find the HTTP API.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severe log lines written."
+        default="info", description="Least severe log lines written."
     )
     ingest_rows: int = Field(
-        5000, ge=1, description="Rows after which merged result batches are committed: larger is faster, and later."
+        default=5000,
+        ge=1,
+        description="Rows after which merged result batches are committed: larger is faster, and later.",
     )
     ingest_ms: int = Field(
-        50,
+        default=50,
         ge=0,
         description="Milliseconds after which they are committed at the latest: bounds the delay of acknowledgements.",
     )
     deployment_days: int = Field(
-        30,
+        default=30,
         ge=1,
         description="Days after which a device no longer starts a deployment it has not seen: bounds replay.",
     )
