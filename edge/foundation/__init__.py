@@ -1,0 +1,1 @@
+"""What every room of the edge stands on: its settings."""

@@ -1,0 +1,122 @@
+"""The settings of one device's agent."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from protos.kit.link import Address
+from protos.kit.settings import SHOWN_DEFAULT, Labels
+from protos.topics import MAX_BATCH_ROWS, checked_name
+
+FRAMES_SOCKET = "frames.sock"
+TRUST_FILE = "trust.json"
+MAX_SOCKET_PATH_BYTES = 107
+"""Linux keeps a Unix socket's path in 108 bytes, the last one zero."""
+
+MEBIBYTE = 1024 * 1024
+
+
+def id_of_host(hostname: str) -> str:
+    """The device id that a host's name gives: lower-case, what a name may not hold replaced by '-', at most 63 long."""
+    return re.sub(r"[^a-z0-9.-]", "-", hostname.lower())[:63].strip("-.")
+
+
+def _host_id() -> str:
+    return id_of_host(socket.gethostname())
+
+
+def _checked_id(value: str) -> str:
+    return checked_name(value, "device id")
+
+
+def _checked_broker(value: str) -> str:
+    Address.parse(value)
+    return value
+
+
+def _checked_uplink(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ValueError("not of the form host:port")
+    return value
+
+
+def _checked_dir(value: Path) -> Path:
+    path = value.expanduser()
+    if path.exists() and not path.is_dir():
+        raise ValueError("exists and is not a folder: name another one")
+    length = len(os.fsencode(path / FRAMES_SOCKET))
+    if length > MAX_SOCKET_PATH_BYTES:
+        raise ValueError(
+            f"the path of the socket {FRAMES_SOCKET} in it would have {length} bytes, the system allows "
+            f"{MAX_SOCKET_PATH_BYTES}: name a folder with a shorter path, or a relative one"
+        )
+    return path
+
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class EdgeSettings(BaseSettings):
+    """What an operator may set on a device; `LITTORAL_EDGE_` before each name in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="LITTORAL_EDGE_", extra="forbid")
+
+    id: Annotated[str, AfterValidator(_checked_id)] = Field(
+        default_factory=_host_id,
+        description="Name of this device, unique in the fleet; it names its topics and its rows.",
+        json_schema_extra={SHOWN_DEFAULT: "the host's name"},
+    )
+    dir: Annotated[Path, AfterValidator(_checked_dir)] = Field(
+        default=Path("littoral-edge-data"),
+        description="Folder with this device's key, models, outbox and socket; one agent a folder.",
+    )
+    broker: Annotated[str, AfterValidator(_checked_broker)] = Field(
+        default="mqtt://127.0.0.1:1883",
+        description="MQTT broker that brings models and takes reports, mqtt://[user:password@]host[:port].",
+    )
+    uplink: Annotated[str, AfterValidator(_checked_uplink)] = Field(
+        default="127.0.0.1:8081", description="host:port of the gRPC ingest that takes the results."
+    )
+    trust: Path = Field(
+        default=Path(),
+        description="File with the public keys whose models and deployments this device accepts (trust.json).",
+        json_schema_extra={SHOWN_DEFAULT: "trust.json in dir"},
+    )
+    labels: Labels = Field(
+        default_factory=dict,
+        description="What rollouts select devices by, k=v,k=v (in a settings file also a table).",
+    )
+    threads: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=1, description="Threads of the interpreter; more than the cores only cost."
+    )
+    outbox_bytes: Annotated[int, Field(ge=MEBIBYTE)] = Field(
+        default=256 * MEBIBYTE,
+        description="Bytes of results kept while the cloud is away; beyond it the oldest are dropped and counted.",
+    )
+    batch_frames: Annotated[int, Field(ge=1, le=MAX_BATCH_ROWS)] = Field(
+        default=64, description="Most frames inferred at once; more raise the rate and the latency."
+    )
+    report_s: Seconds = Field(default=5.0, description="Seconds between two reports of the state when nothing changes.")
+    telemetry_s: Seconds = Field(default=1.0, description="Seconds that one telemetry message covers.")
+    trial_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=1.0, description="Seconds that a new model must hold under load before it is committed."
+    )
+    golden_timeout_s: Seconds = Field(
+        default=20.0, description="Seconds that a new model may take for its golden vectors before it counts as hung."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe log lines that are written."
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        self.trust = self.dir / TRUST_FILE if self.trust == Path() else self.trust.expanduser()
+        return self
