@@ -18,7 +18,7 @@ ROLES = {"manifest": envelope.MANIFEST, "deployment": envelope.DEPLOYMENT}
 
 
 class Identity:
-    """The keys in `folder`/keys, made on first use, and `folder`/trust.json, which devices are given. Raises KeysFailed."""
+    """The keys in `folder`/keys, made on first use, and `folder`/trust.json for the devices. Raises KeysFailed."""
 
     def __init__(self, folder: Path) -> None:
         self.trust_path = folder / "trust.json"
@@ -26,7 +26,7 @@ class Identity:
         self._write_trust()
 
     def sign(self, purpose: str, payload: bytes) -> Signed:
-        """`payload` in an envelope signed with the key for `purpose`; ValueError for a purpose that is not the cloud's."""
+        """`payload`, signed with the key for `purpose`. Raises ValueError for a purpose that is not the cloud's."""
         for role, purpose_of_role in ROLES.items():
             if purpose == purpose_of_role:
                 return envelope.sign(purpose, payload, self._keys[role])
