@@ -1,0 +1,110 @@
+"""Whether a message on the desired topic is a deployment for this device: pure, and verified before it is parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from google.protobuf.message import DecodeError
+
+from edge.update.entities import Target
+from protos import topics
+from protos.kit import envelope
+from protos.v1.deployment_pb2 import Deployment
+from protos.v1.manifest_pb2 import Manifest
+
+EARLIEST_MS = 1_767_225_600_000
+"""2026-01-01: this code did not exist before, so a clock that shows less is wrong."""
+
+DIGEST_BYTES = 32
+
+
+class NotForUs(Exception):
+    """No deployment that this device may believe or has to act on. Drop it; the message says why."""
+
+
+class Expired(Exception):
+    """A genuine deployment that came too late to be started."""
+
+    def __init__(self, target: Target, message: str) -> None:
+        super().__init__(message)
+        self.target = target
+
+
+def read(data: bytes, device: str, slot: str, keys: Mapping[str, Ed25519PublicKey]) -> Target:
+    """The target in a serialized Signed Deployment on this device's topic for `slot`.
+
+    Raises NotForUs for a signature by no trusted key, another device or slot, or fields without sense.
+    """
+    try:
+        payload = envelope.verify(envelope.DEPLOYMENT, envelope.parse(data), keys)
+        deployment = Deployment.FromString(payload)
+    except envelope.Untrusted as error:
+        raise NotForUs(str(error)) from error
+    except DecodeError as error:
+        raise NotForUs("signed, but not a deployment") from error
+    if deployment.device != device:
+        raise NotForUs(f"it names device {deployment.device!r}")
+    if deployment.slot != slot:
+        raise NotForUs(f"it names slot {deployment.slot!r}, its topic {slot!r}")
+    return _target(deployment)
+
+
+def check_generation(target: Target, newest: int) -> None:
+    """Raises NotForUs unless the target is newer than the `newest` generation that was accepted."""
+    if target.generation <= newest:
+        raise NotForUs(f"generation {target.generation} is not newer than {newest}")
+
+
+def check_expiry(target: Target, now_ms: int, newest_issued_ms: int) -> None:
+    """Raises Expired when the deployment's time is over.
+
+    A device's clock may stand at 1970. Real time is at least that of this code and of every deployment that a trusted
+    key has signed, so the latest of these counts: a clock that stands neither blocks an update nor starts one that is
+    known to have expired.
+    """
+    now_ms = max(now_ms, EARLIEST_MS, newest_issued_ms, target.issued_ms)
+    if now_ms >= target.expires_ms:
+        raise Expired(
+            target,
+            f"the deployment expired at {_text(target.expires_ms)}, it is {_text(now_ms)} here: "
+            "deploy again, or set the device's clock",
+        )
+
+
+def check_manifest(target: Target, manifest: Manifest) -> None:
+    """Raises ValueError unless the manifest is of the model and version that the deployment names."""
+    if (manifest.model, manifest.version) != (target.model, target.version):
+        raise ValueError(
+            f"the deployment says {target.model} version {target.version}, "
+            f"its manifest {manifest.model} version {manifest.version}"
+        )
+
+
+def _target(deployment: Deployment) -> Target:
+    if len(deployment.manifest) not in {0, DIGEST_BYTES}:
+        raise NotForUs(f"its manifest digest has {len(deployment.manifest)} bytes")
+    try:
+        topics.checked_name(deployment.slot, "slot")
+        if deployment.manifest:
+            topics.checked_name(deployment.model, "model")
+    except ValueError as error:
+        raise NotForUs(str(error)) from error
+    return Target(
+        slot=deployment.slot,
+        model=deployment.model,
+        version=deployment.version,
+        manifest=deployment.manifest,
+        generation=deployment.generation,
+        issued_ms=deployment.issued_ms,
+        expires_ms=deployment.expires_ms,
+        rollout=deployment.rollout,
+    )
+
+
+def _text(unix_ms: int) -> str:
+    try:
+        return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return f"{unix_ms} ms"

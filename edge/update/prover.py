@@ -1,0 +1,113 @@
+"""The parent's side of `trial`: start the child, bound its time, believe nothing but a well-formed answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import signal
+import sys
+from pathlib import Path
+
+import edge
+from edge.update.entities import Proof
+from protos.kit.children import bound_to
+
+MAX_ANSWER_BYTES = 16 * 1024
+DIGEST_BYTES = 32
+
+
+class NotProved(Exception):
+    """The model did not answer its golden vectors as it must; the message says how. It must not be used here."""
+
+
+async def prove(
+    *, digest: bytes, manifest: bytes, artifact: bytes, variant: str, model: Path, timeout_s: float
+) -> Proof:
+    """The proof that file `model` answers the golden vectors in `manifest` (its bytes, named by `digest`) as it must.
+
+    Raises NotProved for a wrong answer, a crash, a hang; OSError when no child can be started now.
+    """
+    answer = _parse(await _run_child(manifest, variant, model, timeout_s))
+    if answer["problem"]:
+        raise NotProved(answer["problem"])
+    golden_outputs = _digest(answer["golden_outputs"])
+    return Proof(manifest=digest, artifact=artifact, variant=variant, golden_outputs=golden_outputs)
+
+
+async def _run_child(manifest: bytes, variant: str, model: Path, timeout_s: float) -> bytes:
+    process = await asyncio.create_subprocess_exec(
+        *bound_to(os.getpid(), _command(model, variant, timeout_s)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=_environment(),
+    )
+    try:
+        answer = await asyncio.wait_for(_converse(process, manifest), timeout_s)
+    except TimeoutError:
+        raise NotProved(f"the golden vectors took longer than {timeout_s:g} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        raise NotProved(f"the process that ran the golden vectors {_ending(process.returncode)}")
+    return answer
+
+
+async def _converse(process: asyncio.subprocess.Process, manifest: bytes) -> bytes:
+    assert process.stdin
+    assert process.stdout
+    try:
+        process.stdin.write(manifest)
+        await process.stdin.drain()
+        process.stdin.close()
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # it ended early: its exit code tells more
+    answer = b""
+    while part := await process.stdout.read(MAX_ANSWER_BYTES):
+        answer += part
+        if len(answer) > MAX_ANSWER_BYTES:
+            raise NotProved("the process that ran the golden vectors talks without end")
+    await process.wait()
+    return answer
+
+
+def _command(model: Path, variant: str, timeout_s: float) -> list[str]:
+    return [sys.executable, "-P", "-m", "edge.update.trial", str(model), variant, str(math.ceil(timeout_s))]
+
+
+def _environment() -> dict[str, str]:
+    """This process's, so that the child finds the same code, with one thread: the memory limit counts their stacks."""
+    root = str(Path(edge.__file__).parents[1])
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"}
+
+
+def _ending(returncode: int) -> str:
+    if returncode >= 0:
+        return f"ended with exit code {returncode}"
+    try:
+        return f"was ended by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"was ended by signal {-returncode}"
+
+
+def _parse(answer: bytes) -> dict[str, str]:
+    try:
+        fields = json.loads(answer)
+        return {name: str(fields[name]) for name in ("problem", "golden_outputs")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise NotProved("the process that ran the golden vectors gave no answer that can be read") from error
+
+
+def _digest(text: str) -> bytes:
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError:
+        digest = b""
+    if len(digest) != DIGEST_BYTES:
+        raise NotProved("the process that ran the golden vectors gave no digest of its outputs")
+    return digest

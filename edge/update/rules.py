@@ -1,0 +1,161 @@
+"""The device's update as one table of transitions, and the small decisions around it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from edge.update.entities import (
+    Broke,
+    Delayed,
+    Desired,
+    Effect,
+    Event,
+    Held,
+    IllegalEvent,
+    Late,
+    Obtained,
+    Proved,
+    Restarted,
+    Settled,
+    State,
+    TakenOver,
+    Unfit,
+    Update,
+)
+from protos.v1.manifest_pb2 import Manifest, Variant
+
+Effects = tuple[Effect, ...]
+
+PREFERRED_VARIANTS = ("int8", "float32")
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+MOST_TAKEOVERS = 5
+"""A model that was in use each of so many times when the agent ended, without once holding, is what ends the agent."""
+
+# fmt: off
+TABLE: Mapping[State, Mapping[type[Event], tuple[State, Effects]]] = {
+    State.IDLE: {
+        Desired:   (State.DOWNLOADING, (Effect.OBTAIN,)),
+        Late:      (State.REFUSED,     (Effect.SIGN,)),
+        Restarted: (State.IDLE,        ()),
+    },
+    State.DOWNLOADING: {
+        Desired:   (State.DOWNLOADING, (Effect.OBTAIN,)),
+        Late:      (State.REFUSED,     (Effect.SIGN,)),
+        Obtained:  (State.VERIFYING,   (Effect.PROVE,)),
+        Settled:   (State.COMMITTED,   (Effect.SIGN,)),
+        Unfit:     (State.REFUSED,     (Effect.SIGN,)),
+        Delayed:   (State.DOWNLOADING, (Effect.PAUSE, Effect.OBTAIN)),
+        Restarted: (State.DOWNLOADING, (Effect.OBTAIN,)),
+    },
+    State.VERIFYING: {
+        Desired:   (State.DOWNLOADING, (Effect.OBTAIN,)),
+        Late:      (State.REFUSED,     (Effect.SIGN,)),
+        Proved:    (State.STAGED,      (Effect.TAKE_OVER,)),
+        Unfit:     (State.REFUSED,     (Effect.SIGN,)),
+        Delayed:   (State.DOWNLOADING, (Effect.PAUSE, Effect.OBTAIN)),
+        Restarted: (State.DOWNLOADING, (Effect.OBTAIN,)),
+    },
+    State.STAGED: {
+        Desired:   (State.DOWNLOADING, (Effect.GO_BACK, Effect.OBTAIN)),
+        Late:      (State.REFUSED,     (Effect.GO_BACK, Effect.SIGN)),
+        TakenOver: (State.TRIAL,       (Effect.HOLD,)),
+        Unfit:     (State.REFUSED,     (Effect.GO_BACK, Effect.SIGN)),
+        Broke:     (State.ROLLED_BACK, (Effect.GO_BACK, Effect.SIGN)),
+        Delayed:   (State.DOWNLOADING, (Effect.GO_BACK, Effect.PAUSE, Effect.OBTAIN)),
+        Restarted: (State.DOWNLOADING, (Effect.OBTAIN,)),
+    },
+    State.TRIAL: {
+        Desired:   (State.DOWNLOADING, (Effect.GO_BACK, Effect.OBTAIN)),
+        Late:      (State.REFUSED,     (Effect.GO_BACK, Effect.SIGN)),
+        Held:      (State.COMMITTED,   (Effect.SIGN,)),
+        Broke:     (State.ROLLED_BACK, (Effect.GO_BACK, Effect.SIGN)),
+        Delayed:   (State.TRIAL,       (Effect.PAUSE, Effect.HOLD)),
+        Restarted: (State.DOWNLOADING, (Effect.OBTAIN,)),
+    },
+    State.COMMITTED: {
+        Desired:   (State.DOWNLOADING, (Effect.OBTAIN,)),
+        Late:      (State.REFUSED,     (Effect.SIGN,)),
+        Restarted: (State.COMMITTED,   ()),
+    },
+    State.REFUSED: {
+        Desired:   (State.DOWNLOADING, (Effect.OBTAIN,)),
+        Late:      (State.REFUSED,     (Effect.SIGN,)),
+        Restarted: (State.REFUSED,     ()),
+    },
+    State.ROLLED_BACK: {
+        Desired:   (State.DOWNLOADING, (Effect.OBTAIN,)),
+        Late:      (State.REFUSED,     (Effect.SIGN,)),
+        Restarted: (State.ROLLED_BACK, ()),
+    },
+}
+# fmt: on
+
+
+def decide(update: Update, event: Event, now_ms: int) -> tuple[Update, Effects]:
+    """The update after `event`, and what to do then. Raises IllegalEvent for what cannot happen in this state."""
+    move = TABLE[update.state].get(type(event))
+    if move is None:
+        raise IllegalEvent(f"{type(event).__name__} while {update.state}")
+    if isinstance(event, Desired | Late) and event.target.generation <= update.generation:
+        raise IllegalEvent(f"generation {event.target.generation} after {update.generation}")
+    state, effects = move
+    since_ms = now_ms if state is not update.state else update.since_ms
+    return replace(_learn(update, event), state=state, since_ms=since_ms), effects
+
+
+def resumption(update: Update) -> Event:
+    """What the start of the agent means for the update that it remembers."""
+    in_use = update.state in {State.STAGED, State.TRIAL}
+    if in_use and update.takeovers >= MOST_TAKEOVERS:
+        return Broke(f"the agent ended {update.takeovers} times while this model was taken into use")
+    return Restarted()
+
+
+def choose_variant(manifest: Manifest) -> Variant | None:
+    """The variant that this device runs: the first preferred one that every golden vector can judge; None: none can.
+
+    One variant is chosen and stands for the version: when its proof fails, no other is tried, because a version that
+    is broken in part is not the version that was released.
+    """
+    by_name = {variant.name: variant for variant in manifest.variants}
+    judged = (name for name in PREFERRED_VARIANTS if name in by_name and _is_judged(manifest, name))
+    name = next(judged, None)
+    return by_name[name] if name else None
+
+
+def pause_s(attempts: int, randomness: float) -> float:
+    """Seconds before try `attempts` + 1: capped exponential backoff, at least half of it, `randomness` in [0, 1)."""
+    longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(attempts, 16))
+    return longest * (0.5 + randomness / 2)
+
+
+def _is_judged(manifest: Manifest, variant: str) -> bool:
+    return bool(manifest.golden) and all(
+        any(expected.variant == variant for expected in vector.expected) for vector in manifest.golden
+    )
+
+
+def _learn(update: Update, event: Event) -> Update:
+    """What the event tells, apart from the state."""
+    learnt = replace(update, reason="", attempts=0)
+    match event:
+        case Desired(target):
+            learnt = Update(target=target, proven=update.proven)
+        case Late(target, reason):
+            learnt = Update(target=target, proven=update.proven, reason=reason)
+        case Settled(proof):
+            learnt = replace(learnt, proof=proof, proven=proof)
+        case Proved(proof):
+            # Counted before the act: a model that ends the agent must find its take-over remembered.
+            learnt = replace(learnt, proof=proof, takeovers=update.takeovers + 1)
+        case Held():
+            learnt = replace(learnt, proven=update.proof)
+        case Unfit(reason) | Broke(reason):
+            learnt = replace(learnt, reason=reason)
+        case Delayed(reason):
+            learnt = replace(learnt, reason=reason, attempts=update.attempts + 1)
+        case Restarted():
+            learnt = update
+    return learnt
