@@ -1,0 +1,220 @@
+"""The fleet's nouns: a device and its slots, what is desired of it, what it reported, what it proved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from protos.topics import DEFAULT_SLOT
+
+
+class UpdateState(StrEnum):
+    """How far a slot's newest deployment has come on the device, by the device's own word."""
+
+    IDLE = "idle"
+    DOWNLOADING = "downloading"
+    VERIFYING = "verifying"
+    STAGED = "staged"
+    TRIAL = "trial"
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled_back"
+    REFUSED = "refused"
+
+
+FINAL_STATES = frozenset({UpdateState.COMMITTED, UpdateState.ROLLED_BACK, UpdateState.REFUSED})
+"""The device does nothing more for a generation in one of these."""
+
+
+class Outcome(StrEnum):
+    """What a receipt proves."""
+
+    COMMITTED = "committed"
+    REFUSED = "refused"
+    ROLLED_BACK = "rolled_back"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One slot of a device as it reported it.
+
+    generation: the newest deployment it speaks of; manifest: that deployment's digest; running: digest of the manifest
+    in use, empty if none; version 0: none.
+    """
+
+    slot: str = DEFAULT_SLOT
+    state: UpdateState = UpdateState.IDLE
+    generation: int = 0
+    manifest: bytes = b""
+    reason: str = ""
+    running: bytes = b""
+    running_model: str = ""
+    running_version: int = 0
+    chunks_total: int = 0
+    chunks_present: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTelemetry:
+    """The newest interval measured on a device. Latencies in µs; measured_ms by its clock, received_ms by ours."""
+
+    measured_ms: int
+    received_ms: int
+    interval_s: float
+    inferences: int
+    inference_errors: int
+    latency_p50_us: int
+    latency_p95_us: int
+    outbox_rows: int
+    outbox_bytes: int
+    dropped: int
+    resident_bytes: int
+    model: str
+    version: int
+
+    @property
+    def inferences_per_s(self) -> float:
+        """The interval's rate."""
+        return self.inferences / self.interval_s if self.interval_s > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device that has reported at least once. Times in Unix ms by the cloud's clock."""
+
+    id: str
+    online: bool
+    labels: Mapping[str, str]
+    agent_version: str
+    first_seen_ms: int
+    last_seen_ms: int
+    slots: Mapping[str, Slot] = field(default_factory=dict)
+    telemetry: DeviceTelemetry | None = None
+
+    @property
+    def main(self) -> Slot:
+        """The slot of the device's main model."""
+        return self.slots.get(DEFAULT_SLOT, Slot())
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What one slot of one device shall run: the newest deployment. An empty manifest: no model.
+
+    signed: the serialized Signed Deployment, as it is published. published: it was handed to the broker since it was
+    written.
+    """
+
+    device: str
+    slot: str
+    generation: int
+    model: str
+    version: int
+    manifest: bytes
+    rollout: str
+    signed: bytes
+    issued_ms: int
+    published: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a device proved for one deployment, verified. artifact: digest of the variant that it ran."""
+
+    device: str
+    slot: str
+    generation: int
+    manifest: bytes
+    model: str
+    version: int
+    outcome: Outcome
+    reason: str
+    artifact: bytes
+    variant: str
+    golden_outputs: bytes
+    signed: bytes
+    received_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A receipt whose signature holds; whether it answers a deployment of ours is not yet known."""
+
+    slot: str
+    generation: int
+    manifest: bytes
+    outcome: Outcome
+    reason: str
+    artifact: bytes
+    variant: str
+    golden_outputs: bytes
+    signed: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """The broker's word on whether a device is connected."""
+
+    device: str
+    online: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A device's report, within its limits. receipts: by slot, the serialized Signed Receipt as it came.
+
+    reported_ms is by the device's clock, which may be wrong: it only tells one report from another.
+    """
+
+    device: str
+    public_key: bytes
+    labels: Mapping[str, str]
+    agent_version: str
+    reported_ms: int
+    slots: tuple[Slot, ...]
+    receipts: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is on record of a device before a report is taken. public_key is empty before its first report."""
+
+    public_key: bytes
+    labels: Mapping[str, str]
+    reported_ms: int
+    online: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a device stands with the deployment that a rollout gave it, if that is still the newest for the slot.
+
+    online, last_seen_ms: of the device. outcomes: what it has proved for this generation, with its reasons.
+    """
+
+    device: str
+    generation: int
+    manifest: bytes
+    online: bool
+    last_seen_ms: int
+    outcomes: Mapping[Outcome, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why something that a device sent was not believed, for the log."""
+
+    device: str
+    reason: str
+
+
+class UnknownDevice(Exception):
+    """No device of this id has reported."""
+
+
+class BadReport(Exception):
+    """This report cannot be believed; nothing of it was taken."""
+
+
+class BadReceipt(Exception):
+    """This receipt proves nothing; the rest of its report stands."""

@@ -1,0 +1,183 @@
+"""What of a device's words is believed: reports within their limits, receipts that its own key signed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from google.protobuf.message import DecodeError
+
+from cloud.fleet.entities import (
+    BadReceipt,
+    BadReport,
+    Claim,
+    DeviceTelemetry,
+    Known,
+    Outcome,
+    Reported,
+    Slot,
+    UpdateState,
+)
+from protos import topics
+from protos.kit import envelope
+from protos.v1 import report_pb2, uplink_pb2
+
+KEY_BYTES = 32
+DIGEST_BYTES = 32
+MAX_SLOTS = 16
+MAX_LABELS = 64
+MAX_LABEL_CHARACTERS = 253
+MAX_REASON_CHARACTERS = 1000
+MAX_VERSION_CHARACTERS = 100
+MAX_INTEGER = 2**63 - 1
+"""Databases count in signed 64 bits."""
+
+STATES = {
+    report_pb2.UPDATE_STATE_UNSPECIFIED: UpdateState.IDLE,
+    report_pb2.UPDATE_STATE_IDLE: UpdateState.IDLE,
+    report_pb2.UPDATE_STATE_DOWNLOADING: UpdateState.DOWNLOADING,
+    report_pb2.UPDATE_STATE_VERIFYING: UpdateState.VERIFYING,
+    report_pb2.UPDATE_STATE_STAGED: UpdateState.STAGED,
+    report_pb2.UPDATE_STATE_TRIAL: UpdateState.TRIAL,
+    report_pb2.UPDATE_STATE_COMMITTED: UpdateState.COMMITTED,
+    report_pb2.UPDATE_STATE_ROLLED_BACK: UpdateState.ROLLED_BACK,
+    report_pb2.UPDATE_STATE_REFUSED: UpdateState.REFUSED,
+}
+
+OUTCOMES = {
+    report_pb2.OUTCOME_COMMITTED: Outcome.COMMITTED,
+    report_pb2.OUTCOME_REFUSED: Outcome.REFUSED,
+    report_pb2.OUTCOME_ROLLED_BACK: Outcome.ROLLED_BACK,
+}
+
+
+def read_report(report: report_pb2.Report) -> Reported:
+    """The report, within its limits. Raises BadReport that says which it breaks."""
+    try:
+        topics.checked_name(report.device, "device id")
+        slots = tuple(_slot(state) for state in report.slots)
+    except ValueError as error:
+        raise BadReport(str(error)) from error
+    if len(report.public_key) != KEY_BYTES:
+        raise BadReport(f"its public key has {len(report.public_key)} bytes, an Ed25519 key has {KEY_BYTES}")
+    if len(slots) > MAX_SLOTS or len({slot.slot for slot in slots}) < len(slots):
+        raise BadReport(f"{len(slots)} slots: at most {MAX_SLOTS} are reported, each once")
+    return Reported(
+        device=report.device,
+        public_key=report.public_key,
+        labels=_labels(report.labels),
+        agent_version=_text(report.agent_version, MAX_VERSION_CHARACTERS),
+        reported_ms=min(report.reported_ms, MAX_INTEGER),
+        slots=slots,
+        receipts={s.slot: s.receipt.SerializeToString() for s in report.slots if s.HasField("receipt")},
+    )
+
+
+def check_key(known: Known | None, reported: Reported) -> None:
+    """Raises BadReport if the device is known by another key: the first one seen is the device's."""
+    if known and known.public_key and known.public_key != reported.public_key:
+        raise BadReport(
+            "it comes with another public key than this device's first report: if the device was set up anew, "
+            f"forget it once with 'littoral devices forget {reported.device}'; if not, someone takes its name"
+        )
+
+
+def is_news(known: Known | None, reported: Reported) -> bool:
+    """Whether the device has just said this. A broker repeats the last report of a device that is long gone."""
+    return known is None or known.reported_ms != reported.reported_ms
+
+
+def read_receipt(device: str, slot: Slot, signed: bytes, public_key: bytes) -> Claim:
+    """The receipt in a slot's report. Raises BadReceipt unless the device's key signed it for that generation."""
+    receipt = _verified(signed, public_key)
+    if (receipt.device, receipt.slot, receipt.generation) != (device, slot.slot, slot.generation):
+        raise BadReceipt(
+            f"it speaks of device {receipt.device!r}, slot {receipt.slot!r}, generation {receipt.generation}, "
+            f"its report of {device!r}, {slot.slot!r}, {slot.generation}"
+        )
+    if receipt.outcome not in OUTCOMES:
+        raise BadReceipt(f"it has the unknown outcome {receipt.outcome}")
+    if {len(receipt.artifact), len(receipt.golden_outputs)} - {0, DIGEST_BYTES}:
+        raise BadReceipt(f"its digests are not SHA-256 of {DIGEST_BYTES} bytes")
+    return Claim(
+        slot=slot.slot,
+        generation=receipt.generation,
+        manifest=receipt.manifest,
+        outcome=OUTCOMES[receipt.outcome],
+        reason=_text(receipt.reason, MAX_REASON_CHARACTERS),
+        artifact=receipt.artifact,
+        variant=_text(receipt.variant, MAX_VERSION_CHARACTERS),
+        golden_outputs=receipt.golden_outputs,
+        signed=signed,
+    )
+
+
+def read_telemetry(telemetry: uplink_pb2.Telemetry, now_ms: int) -> DeviceTelemetry:
+    """Telemetry as it is kept: counts bounded to what a database can hold."""
+    return DeviceTelemetry(
+        measured_ms=min(telemetry.measured_ms, MAX_INTEGER),
+        received_ms=now_ms,
+        interval_s=telemetry.interval_s if 0 < telemetry.interval_s < float("inf") else 0.0,
+        inferences=min(telemetry.inferences, MAX_INTEGER),
+        inference_errors=min(telemetry.inference_errors, MAX_INTEGER),
+        latency_p50_us=telemetry.latency_p50_us,
+        latency_p95_us=telemetry.latency_p95_us,
+        outbox_rows=min(telemetry.outbox_rows, MAX_INTEGER),
+        outbox_bytes=min(telemetry.outbox_bytes, MAX_INTEGER),
+        dropped=min(telemetry.dropped, MAX_INTEGER),
+        resident_bytes=min(telemetry.resident_bytes, MAX_INTEGER),
+        model=_text(telemetry.model, MAX_VERSION_CHARACTERS),
+        version=min(telemetry.version, MAX_INTEGER),
+    )
+
+
+def changed(reported: Reported, stored: Mapping[str, Slot]) -> list[Slot]:
+    """The reported slots that differ from what is on record: most reports only repeat it."""
+    return [slot for slot in reported.slots if stored.get(slot.slot) != slot]
+
+
+def _verified(signed: bytes, public_key: bytes) -> report_pb2.Receipt:
+    key = Ed25519PublicKey.from_public_bytes(public_key)
+    try:
+        payload = envelope.verify(envelope.RECEIPT, envelope.parse(signed), {envelope.key_id(key): key})
+        return report_pb2.Receipt.FromString(payload)
+    except (envelope.Untrusted, DecodeError) as error:
+        raise BadReceipt(f"it is not a receipt signed by the device's key: {error}") from error
+
+
+def _slot(state: report_pb2.SlotState) -> Slot:
+    slot = Slot(
+        slot=topics.checked_name(state.slot, "slot"),
+        state=STATES.get(state.state, UpdateState.IDLE),
+        generation=state.generation,
+        manifest=_digest(state.manifest),
+        reason=_text(state.reason, MAX_REASON_CHARACTERS),
+        running=_digest(state.running),
+        running_model=_text(state.running_model, MAX_VERSION_CHARACTERS),
+        running_version=state.running_version,
+        chunks_total=state.chunks_total,
+        chunks_present=state.chunks_present,
+    )
+    if max(slot.generation, slot.running_version) > MAX_INTEGER:
+        raise ValueError(f"slot {slot.slot!r} has a generation or version above {MAX_INTEGER}")
+    return slot
+
+
+def _labels(labels: Mapping[str, str]) -> dict[str, str]:
+    if len(labels) > MAX_LABELS:
+        raise BadReport(f"{len(labels)} labels: at most {MAX_LABELS} are taken")
+    long = [key for key, value in labels.items() if max(len(key), len(value)) > MAX_LABEL_CHARACTERS]
+    if long:
+        raise BadReport(f"label {long[0][:MAX_LABEL_CHARACTERS]!r} is longer than {MAX_LABEL_CHARACTERS} characters")
+    return {_text(key, MAX_LABEL_CHARACTERS): _text(labels[key], MAX_LABEL_CHARACTERS) for key in sorted(labels)}
+
+
+def _digest(value: bytes) -> bytes:
+    if len(value) not in {0, DIGEST_BYTES}:
+        raise ValueError(f"a digest has {len(value)} bytes, SHA-256 has {DIGEST_BYTES}")
+    return value
+
+
+def _text(value: str, limit: int) -> str:
+    """Databases take no zero character; people read no novel."""
+    return value.replace("\0", "")[:limit]
