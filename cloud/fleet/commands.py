@@ -1,0 +1,139 @@
+"""`littoral devices`: the fleet, over the API."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import quote
+
+import click
+from rich.console import Group, RenderableType
+
+from cloud.fleet.entities import Outcome
+from cloud.foundation.client import Api
+from cloud.foundation.settings import CloudSettings
+from cloud.foundation.show import emit, json_option, table
+from protos.kit.settings import load, options
+
+PAGE = 1000
+COLUMNS = ("device", "online", "state", "model", "version", "generation", "inf/s", "p95 µs", "outbox", "seen", "reason")
+
+
+@click.group()
+def devices() -> None:
+    """Devices: what they run and what they proved.
+
+    \b
+    Example:
+      littoral devices list --json
+    """
+
+
+@devices.command("list")
+@json_option
+@options(CloudSettings, only=("api",))
+def list_(as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001 - as click hands them over
+    """All devices.
+
+    \b
+    Example:
+      littoral devices list
+    """
+    emit(_all(_api(flags)), as_json, _draw)
+
+
+@devices.command()
+@click.argument("device")
+@json_option
+@options(CloudSettings, only=("api",))
+def show(device: str, as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001 - as click hands them over
+    """One device and its labels.
+
+    \b
+    Example:
+      littoral devices show edge-1
+    """
+    found = _api(flags).get(f"/api/v1/devices/{quote(device, safe='')}")
+    emit(found, as_json, _draw_one)
+
+
+@devices.command()
+@click.option("--outcome", type=click.Choice([outcome.value for outcome in Outcome]), help="Only these.")
+@click.option("--device", help="Only of this device.")
+@json_option
+@options(CloudSettings, only=("api",))
+def receipts(
+    outcome: str | None,
+    device: str | None,
+    as_json: bool,  # noqa: FBT001 - as click hands it over
+    **flags: Any,  # noqa: ANN401 - as click hands them over
+) -> None:
+    """What devices proved with their signatures, the newest first.
+
+    \b
+    Example:
+      littoral devices receipts --outcome refused
+    """
+    only = {"outcome": outcome, "device": device}
+    found = _api(flags).get("/api/v1/receipts", {name: value for name, value in only.items() if value})
+    emit(found, as_json, _draw_receipts)
+
+
+@devices.command()
+@click.argument("device")
+@options(CloudSettings, only=("api",))
+def forget(device: str, **flags: Any) -> None:  # noqa: ANN401 - as click hands them over
+    """Forget a device's key: the next device that reports under this name is taken for it.
+
+    \b
+    Example, after a device's data folder was lost:
+      littoral devices forget edge-1
+    """
+    _api(flags).delete(f"/api/v1/devices/{quote(device, safe='')}")
+    click.echo(f"{device} is forgotten", err=True)
+
+
+def _api(flags: dict[str, Any]) -> Api:
+    return Api(load(CloudSettings, flags.pop("config"), flags).api)
+
+
+def _all(api: Api) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    while True:
+        page = api.get("/api/v1/devices", {"limit": str(PAGE), "after": found[-1]["id"] if found else ""})
+        found += page
+        if len(page) < PAGE:
+            return found
+
+
+def _draw(found: list[dict[str, Any]]) -> RenderableType:
+    now_ms = int(time.time() * 1000)
+    return table("Devices", COLUMNS, [_row(device, now_ms) for device in found])
+
+
+def _row(device: dict[str, Any], now_ms: int) -> list[object]:
+    measured = device["telemetry"] or {}
+    rate = measured.get("inferences_per_s")
+    return [
+        device["id"],
+        "yes" if device["online"] else "no",
+        device["state"],
+        device["model"],
+        device["version"],
+        device["generation"],
+        None if rate is None else round(rate),
+        measured.get("latency_p95_us"),
+        measured.get("outbox_rows"),
+        f"{max(0, now_ms - device['last_seen_ms']) // 1000} s ago",
+        device["reason"],
+    ]
+
+
+def _draw_one(device: dict[str, Any]) -> RenderableType:
+    labels = table("Labels", ("label", "value"), sorted(device["labels"].items()))
+    return Group(_draw([device]), labels)
+
+
+def _draw_receipts(found: list[dict[str, Any]]) -> RenderableType:
+    columns = ("device", "model", "version", "generation", "outcome", "reason")
+    return table("Receipts", columns, [[receipt[name] for name in columns] for receipt in found])

@@ -1,0 +1,138 @@
+"""The fleet over HTTP: devices and what they proved."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Query
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from cloud.fleet.entities import Device, DeviceTelemetry, Outcome, Receipt, UnknownDevice
+from cloud.fleet.service import Fleet
+
+MAX_PAGE = 10_000
+
+
+class TelemetryView(BaseModel):
+    """The newest interval measured on a device."""
+
+    inferences_per_s: float
+    latency_p50_us: int
+    latency_p95_us: int
+    outbox_rows: int
+    inference_errors: int
+    measured_ms: int
+
+
+class DeviceView(BaseModel):
+    """A device and its main slot. version and model are what it runs (null: nothing), by its own report."""
+
+    id: str
+    online: bool
+    state: str
+    version: int | None
+    model: str | None
+    generation: int
+    reason: str
+    labels: dict[str, str]
+    last_seen_ms: int
+    telemetry: TelemetryView | None
+
+
+class ReceiptView(BaseModel):
+    """What a device proved for a deployment."""
+
+    device: str
+    model: str
+    version: int
+    outcome: Outcome
+    reason: str
+    generation: int
+    received_ms: int
+
+
+def router(fleet: Fleet) -> APIRouter:
+    """The routes of this room."""
+    routes = APIRouter(prefix="/api/v1", tags=["fleet"])
+
+    @routes.get("/devices", response_model=list[DeviceView])
+    def list_devices(
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Devices a page.")] = MAX_PAGE,
+        after: Annotated[str, Query(max_length=63, description="Last id of the page before.")] = "",
+    ) -> JSONResponse:
+        """Devices by id."""
+        # Built by hand: checking ten thousand views against their own model takes longer than reading them.
+        return JSONResponse([device_json(device) for device in fleet.devices(after, limit)])
+
+    @routes.get("/devices/{device}", response_model=DeviceView)
+    def get_device(device: str) -> dict[str, Any]:
+        """One device."""
+        try:
+            return device_json(fleet.device(device))
+        except UnknownDevice as error:
+            raise _unknown(device) from error
+
+    @routes.delete("/devices/{device}", status_code=204)
+    def forget_device(device: str) -> None:
+        """Forget a device's key, so that one that was set up anew may take its name."""
+        try:
+            fleet.forget(device)
+        except UnknownDevice as error:
+            raise _unknown(device) from error
+
+    @routes.get("/receipts", response_model=list[ReceiptView])
+    def list_receipts(
+        outcome: Annotated[Outcome | None, Query(description="Only this outcome.")] = None,
+        device: Annotated[str | None, Query(max_length=63, description="Only this device.")] = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 1000,
+    ) -> JSONResponse:
+        """Verified receipts, the newest first."""
+        return JSONResponse([receipt_json(receipt) for receipt in fleet.receipts(outcome, device, limit)])
+
+    return routes
+
+
+def device_json(device: Device) -> dict[str, Any]:
+    """As in DeviceView."""
+    slot = device.main
+    return {
+        "id": device.id,
+        "online": device.online,
+        "state": slot.state.value,
+        "version": slot.running_version or None,
+        "model": slot.running_model or None,
+        "generation": slot.generation,
+        "reason": slot.reason,
+        "labels": dict(device.labels),
+        "last_seen_ms": device.last_seen_ms,
+        "telemetry": _telemetry_json(device.telemetry) if device.telemetry else None,
+    }
+
+
+def receipt_json(receipt: Receipt) -> dict[str, Any]:
+    """As in ReceiptView."""
+    return {
+        "device": receipt.device,
+        "model": receipt.model,
+        "version": receipt.version,
+        "outcome": receipt.outcome.value,
+        "reason": receipt.reason,
+        "generation": receipt.generation,
+        "received_ms": receipt.received_ms,
+    }
+
+
+def _telemetry_json(telemetry: DeviceTelemetry) -> dict[str, Any]:
+    return {
+        "inferences_per_s": telemetry.inferences_per_s,
+        "latency_p50_us": telemetry.latency_p50_us,
+        "latency_p95_us": telemetry.latency_p95_us,
+        "outbox_rows": telemetry.outbox_rows,
+        "inference_errors": telemetry.inference_errors,
+        "measured_ms": telemetry.measured_ms,
+    }
+
+
+def _unknown(device: str) -> HTTPException:
+    return HTTPException(404, f"no device {device!r} has reported: GET /api/v1/devices lists those that have")
