@@ -1,0 +1,62 @@
+"""Faults to try a fleet with: a model whose file was damaged after its golden vectors were recorded.
+
+Everything about it is in order but what it answers: signatures, digests and file format are valid, so that only running
+the golden vectors on the device can tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
+
+from edge.inference.engine import BadModel, Engine
+from edge.inference.golden import check_golden, golden_frames
+from protos.v1.manifest_pb2 import Manifest, Variant
+
+FIRST_SHARE = 0.01  # of the largest weight buffer; doubled until the answers are wrong
+
+
+class NotDamaged(Exception):
+    """No damage made the model answer wrongly: its golden vectors hardly depend on its weights."""
+
+
+def damage(model: bytes, wrong: Callable[[bytes], bool], seed: int) -> bytes:
+    """`model` with so many of its weights overwritten that `wrong` says its answers are wrong; same input, same output.
+
+    Raises NotDamaged.
+    """
+    share = FIRST_SHARE
+    while share <= 1:
+        damaged = _overwritten(model, share, np.random.default_rng(seed))
+        if wrong(damaged):
+            return damaged
+        share *= 2
+    raise NotDamaged("the golden vectors come out right whatever the weights are")
+
+
+def answers_wrongly(model: bytes, variant: Variant, manifest: Manifest) -> bool:
+    """Whether `model` still loads and runs as `variant`, but its golden outputs are not those of `manifest`."""
+    frames = golden_frames(manifest.golden, manifest.preprocessing.frame_shape)
+    try:
+        outputs = Engine(model, variant, manifest.preprocessing).raw(frames)
+    except BadModel:
+        return False
+    return bool(check_golden(manifest.golden, variant.name, outputs))
+
+
+def _overwritten(model: bytes, share: float, randomness: np.random.Generator) -> bytes:
+    damaged = bytearray(model)
+    weights = _largest_buffer(damaged)
+    places = randomness.choice(len(weights), max(1, int(len(weights) * share)), replace=False)
+    weights[places] = randomness.integers(0, 256, len(places), np.uint8)
+    return bytes(damaged)
+
+
+def _largest_buffer(model: bytearray) -> NDArray[np.uint8]:
+    """The weights that are most of a TFLite file: a view, so that writing to it changes `model`."""
+    parsed = schema.Model.GetRootAs(model)
+    buffers = [parsed.Buffers(index).DataAsNumpy() for index in range(parsed.BuffersLength())]
+    return max((buffer for buffer in buffers if isinstance(buffer, np.ndarray)), key=len)
