@@ -1,0 +1,1 @@
+"""Results leave the device: a durable outbox and the stream that empties it into the cloud."""

@@ -1,0 +1,249 @@
+"""The stream to the cloud: sends what the outbox holds, in order, and deletes there only what is committed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from enum import StrEnum
+
+import grpc.aio
+import structlog
+
+from edge.uplink import rules
+from edge.uplink.entities import OutboxFailed, OutOfOrder, StoredBatch, Window
+from edge.uplink.outbox import Outbox
+from protos.topics import MAX_GRPC_BYTES
+from protos.v1.uplink_pb2 import Batch, Hello, Quarantined, Telemetry, UplinkMessage, UplinkReply, Welcome
+from protos.v1.uplink_pb2_grpc import UplinkStub
+
+WELCOME_S = 10.0
+READ_AT_ONCE = 64
+KEEPALIVE_MS = 10_000
+KEEPALIVE_TIMEOUT_MS = 5_000
+
+_CHANNEL = [
+    ("grpc.max_send_message_length", MAX_GRPC_BYTES),
+    ("grpc.max_receive_message_length", MAX_GRPC_BYTES),
+    # A cable pulled out sends no word: pings find it out, even while nothing is under way.
+    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Each stream is a new channel, and waits by our own rule: a shared pool would make it inherit another back-off.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+_Call = grpc.aio.StreamStreamCall[UplinkMessage, UplinkReply]
+
+log = structlog.get_logger()
+
+
+class State(StrEnum):
+    """Whether results can flow now."""
+
+    STREAMING = "streaming"
+    WAITING = "waiting"
+
+
+class _Cut(Exception):
+    """The stream is over; the message says why. Connect again."""
+
+
+class Uplink:
+    """One device's connection to the cloud, for as long as `run` runs."""
+
+    def __init__(self, target: str, device: str, outbox: Outbox, chance: Callable[[], float] = random.random) -> None:
+        self._target = target
+        self._device = device
+        self._outbox = outbox
+        self._chance = chance
+        self._wake = asyncio.Event()
+        self._telemetry: Telemetry | None = None
+        self._stream: _Stream | None = None
+        self._log = log.bind(device=device, server=target)
+
+    @property
+    def state(self) -> State:
+        """Streaming once the server has answered the greeting."""
+        return State.STREAMING if self._stream and self._stream.welcomed else State.WAITING
+
+    def offer_telemetry(self, telemetry: Telemetry) -> None:
+        """Send it when the stream can; a newer one replaces one not yet sent. Call it on the loop of `run`."""
+        self._telemetry = telemetry
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Connect, stream, connect again, for ever."""
+        loop = asyncio.get_running_loop()
+
+        def appended() -> None:
+            loop.call_soon_threadsafe(self._wake.set)
+
+        stop_listening = self._outbox.on_append(appended)
+        try:
+            attempt = 0
+            while True:
+                attempt = await self._connect(attempt)
+                await asyncio.sleep(rules.backoff_s(attempt, self._chance()))
+        finally:
+            stop_listening()
+
+    async def _connect(self, attempt: int) -> int:
+        """One stream from greeting to end; returns the number of the next attempt."""
+        began = asyncio.get_running_loop().time()
+        self._stream = stream = _Stream(self._device, self._outbox, self._wake, self._take_telemetry, self._log)
+        try:
+            async with grpc.aio.insecure_channel(self._target, options=_CHANNEL) as channel:
+                await stream.run(UplinkStub(channel).Connect())  # type: ignore[no-untyped-call]
+        except* (grpc.aio.AioRpcError, asyncio.InvalidStateError, OutOfOrder, OutboxFailed, _Cut) as group:
+            self._log.info("uplink waits", why="; ".join(sorted({_brief(error) for error in group.exceptions})))
+        finally:
+            self._stream = None
+        lasted_s = asyncio.get_running_loop().time() - began
+        return rules.next_attempt(attempt, settled=stream.settled, lasted_s=lasted_s)
+
+    def _take_telemetry(self) -> Telemetry | None:
+        telemetry, self._telemetry = self._telemetry, None
+        return telemetry
+
+
+class _Stream:
+    """One stream: what was sent on it, what is acknowledged, what is deleted."""
+
+    def __init__(
+        self,
+        device: str,
+        outbox: Outbox,
+        wake: asyncio.Event,
+        take_telemetry: Callable[[], Telemetry | None],
+        logger: structlog.typing.FilteringBoundLogger,
+    ) -> None:
+        self.welcomed = False
+        self.settled = False
+        self._device = device
+        self._outbox = outbox
+        self._wake = wake  # something may be sent: new results, telemetry, room in the window
+        self._take_telemetry = take_telemetry
+        self._log = logger
+        self._done = asyncio.Event()  # more is settled than is deleted
+        self._window = Window(size=0, sent=0, done=0)
+        self._max_bytes = MAX_GRPC_BYTES
+        self._silent_until = 0.0
+
+    async def run(self, call: _Call) -> None:
+        """Return never; raise when the stream is over."""
+        await call.write(UplinkMessage(hello=Hello(device=self._device, epoch=self._outbox.epoch)))
+        try:
+            async with asyncio.timeout(WELCOME_S):
+                reply = await _read(call)
+        except TimeoutError as error:
+            raise _Cut(f"no welcome within {WELCOME_S:g} s") from error
+        if reply.WhichOneof("body") != "welcome":
+            raise _Cut("the server's first word was not a welcome")
+        await self._begin(reply.welcome)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._receive(call), name="uplink receives")
+            group.create_task(self._send(call), name="uplink sends")
+            group.create_task(self._delete(), name="uplink deletes")
+
+    async def _begin(self, welcome: Welcome) -> None:
+        resumption = rules.resume(self._outbox.ledger, welcome.watermark)
+        if resumption.new_epoch:
+            self._log.error(
+                "the server knows a later life of this outbox, a new epoch begins; results may be stored twice",
+                server_watermark=welcome.watermark,
+                last_seq=self._outbox.ledger.last_seq,
+            )
+            await asyncio.to_thread(self._outbox.begin_epoch)
+            raise _Cut("a new epoch has to be greeted anew")
+        if resumption.forgotten:
+            self._log.error("the server has lost results it had acknowledged", at_most=resumption.forgotten)
+        await asyncio.to_thread(self._outbox.acknowledge, resumption.after)
+        self._window = rules.open_window(welcome.window, resumption.after)
+        self._max_bytes = welcome.max_batch_bytes or MAX_GRPC_BYTES
+        self.welcomed = True
+        self._log.info("uplink streams", watermark=resumption.after, window=self._window.size)
+
+    async def _receive(self, call: _Call) -> None:
+        while True:
+            reply = await _read(call)
+            match reply.WhichOneof("body"):
+                case "ack":
+                    self._settle(rules.acknowledged(self._window, reply.ack.watermark))
+                case "quarantined":
+                    self._quarantined(reply.quarantined)
+                case "delay":
+                    loop = asyncio.get_running_loop()
+                    self._silent_until = loop.time() + rules.pause_s(reply.delay.milliseconds)
+                case other:
+                    # A newer server may say more than this device understands.
+                    self._log.debug("reply ignored", kind=other)
+
+    def _quarantined(self, quarantined: Quarantined) -> None:
+        self._log.warning(
+            "the server set a batch aside", first_seq=quarantined.first_seq, reason=quarantined.reason[:500]
+        )
+        self._settle(rules.quarantined(self._window, quarantined.first_seq))
+
+    def _settle(self, window: Window) -> None:
+        if window.done > self._window.done:
+            self.settled = True
+            self._done.set()
+        self._window = window
+        self._wake.set()
+
+    async def _send(self, call: _Call) -> None:
+        while True:
+            self._wake.clear()
+            if not await self._send_some(call):
+                await self._wake.wait()
+
+    async def _send_some(self, call: _Call) -> bool:
+        await self._silence()
+        if telemetry := self._take_telemetry():
+            await call.write(UplinkMessage(telemetry=telemetry))
+        if not self._window.room or self._window.sent >= self._outbox.ledger.last_seq:
+            return False
+        limit = min(self._window.room, READ_AT_ONCE)
+        batches = await asyncio.to_thread(self._outbox.after, self._window.sent, limit)
+        for batch in batches:
+            await self._silence()
+            await self._send_batch(call, batch)
+        return bool(batches)
+
+    async def _send_batch(self, call: _Call, batch: StoredBatch) -> None:
+        if len(batch.payload) > self._max_bytes:
+            # Kept, not dropped: one wrong setting of the server must not cost the fleet its results.
+            raise _Cut(
+                f"batch {batch.first_seq} has {len(batch.payload)} bytes, the server takes {self._max_bytes}: "
+                "raise the server's limit"
+            )
+        self._window = rules.send(self._window, batch)
+        message = Batch(first_seq=batch.first_seq, count=batch.count, payload=batch.payload)
+        await call.write(UplinkMessage(batch=message))
+
+    async def _silence(self) -> None:
+        loop = asyncio.get_running_loop()
+        while (left := self._silent_until - loop.time()) > 0:  # noqa: ASYNC110 - the end is a time, and may move
+            await asyncio.sleep(left)
+
+    async def _delete(self) -> None:
+        # Apart from receiving, so that the acknowledgements that come in during one deletion become one.
+        while True:
+            await self._done.wait()
+            self._done.clear()
+            await asyncio.to_thread(self._outbox.acknowledge, self._window.done)
+
+
+async def _read(call: _Call) -> UplinkReply:
+    reply = await call.read()
+    if not isinstance(reply, UplinkReply):
+        raise _Cut("the server ended the stream")
+    return reply
+
+
+def _brief(error: BaseException) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    return str(error) or type(error).__name__
