@@ -1,0 +1,131 @@
+"""The registry of model versions: what `littoral train` fills and everything else reads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+
+from sqlalchemy import Connection
+
+from cloud.foundation.database import Database
+from cloud.registry import rules, store
+from cloud.registry.blobs import Blobs
+from cloud.registry.chunks import plan, span
+from cloud.registry.entities import DamagedBlob, ModelVersion, UnknownArtifact, UnknownModel
+from protos.kit.envelope import MANIFEST
+from protos.v1.manifest_pb2 import Artifact, Manifest, Signed
+
+Sign = Callable[[str, bytes], Signed]
+
+CACHED_ARTIFACTS = 64
+
+
+class Registry:
+    """Registered model versions in `database`, their files in `blobs`; `sign` signs for a purpose."""
+
+    def __init__(self, database: Database, blobs: Blobs, sign: Sign) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._sign = sign
+        self._found = lru_cache(CACHED_ARTIFACTS)(self._find_artifact)
+
+    def register(self, draft: Manifest, files: Mapping[str, bytes], now_ms: int) -> ModelVersion:
+        """Make `draft` the next version of its model, with one file for each variant by name.
+
+        Version, time and artifacts of the draft are filled in. All or nothing: the files are on the disk before the
+        version exists. Raises Unpublishable.
+        """
+        rules.check_draft(draft, files)
+        stored = {variant: self._store(data) for variant, data in files.items()}
+        with self._database.transaction() as connection:
+            manifest = Manifest()
+            manifest.CopyFrom(draft)
+            manifest.version = store.newest(connection, draft.model) + 1
+            manifest.created_ms = now_ms
+            for variant in manifest.variants:
+                variant.artifact.CopyFrom(_known_or_new(connection, *stored[variant.name]))
+            version = self._signed(manifest)
+            store.insert(connection, version)
+        return version
+
+    def get(self, model: str, version: int) -> ModelVersion:
+        """One version of a model. Raises UnknownModel."""
+        with self._database.reading() as connection:
+            found = store.find(connection, model, version)
+            return found or _raise_unknown(connection, model, version)
+
+    def latest(self, model: str) -> ModelVersion:
+        """The newest version of a model. Raises UnknownModel."""
+        with self._database.reading() as connection:
+            found = store.find(connection, model, store.newest(connection, model))
+            return found or _raise_unknown(connection, model, None)
+
+    def by_digest(self, manifest_digest: bytes) -> ModelVersion:
+        """The version that has this manifest. Raises UnknownModel."""
+        with self._database.reading() as connection:
+            found = store.find_by_digest(connection, manifest_digest)
+        if found is None:
+            raise UnknownModel(f"no model version has the manifest {manifest_digest.hex()}")
+        return found
+
+    def list(self, model: str | None = None) -> Sequence[ModelVersion]:
+        """All versions, or those of one model, the oldest first."""
+        with self._database.reading() as connection:
+            return store.all_versions(connection, model)
+
+    def signed_manifest(self, manifest_digest: bytes) -> bytes:
+        """The signed manifest as devices receive it. Raises UnknownModel."""
+        return self.by_digest(manifest_digest).signed
+
+    def artifact(self, digest: bytes) -> Artifact:
+        """How an artifact travels. Raises UnknownArtifact."""
+        return self._found(digest)[0]
+
+    def chunk(self, digest: bytes, index: int) -> bytes:
+        """One chunk as it travels, checked. Raises UnknownArtifact or DamagedBlob."""
+        artifact, blob = self._found(digest)
+        try:
+            data = self._blobs.read(blob, *span(artifact.chunks, index))
+        except IndexError as error:
+            raise UnknownArtifact(f"artifact {digest.hex()}: {error}") from error
+        if hashlib.sha256(data).digest() != artifact.chunks[index].digest:
+            raise DamagedBlob(f"chunk {index} of artifact {digest.hex()} is damaged in the blob folder")
+        return data
+
+    def _find_artifact(self, digest: bytes) -> tuple[Artifact, bytes]:
+        with self._database.reading() as connection:
+            found = store.find_artifact(connection, digest)
+        if found is None:
+            raise UnknownArtifact(f"no model version has the artifact {digest.hex()}")
+        return found
+
+    def _store(self, data: bytes) -> tuple[Artifact, bytes]:
+        artifact, travelling = plan(data)
+        return artifact, self._blobs.put(travelling)
+
+    def _signed(self, manifest: Manifest) -> ModelVersion:
+        payload = manifest.SerializeToString(deterministic=True)
+        signed = self._sign(MANIFEST, payload).SerializeToString()
+        rules.check_size(manifest, signed)
+        digest = hashlib.sha256(payload).digest()
+        return ModelVersion(manifest.model, manifest.version, digest, payload, signed, manifest.created_ms)
+
+
+def _known_or_new(connection: Connection, artifact: Artifact, blob: bytes) -> Artifact:
+    """A file is cut once and for ever: its topics carry the digest of the file, not of its chunks."""
+    known = store.find_artifact(connection, artifact.digest)
+    if known is not None:
+        return known[0]
+    store.insert_artifact(connection, artifact, blob)
+    return artifact
+
+
+def _raise_unknown(connection: Connection, model: str, version: int | None) -> ModelVersion:
+    newest = store.newest(connection, model)
+    if newest:
+        raise UnknownModel(f"model {model!r} has no version {version}: its newest is {newest}")
+    others = ", ".join(store.models(connection))
+    raise UnknownModel(
+        f"no model {model!r} is registered" + (f": there are {others}" if others else ": there is none yet")
+    )
