@@ -1,0 +1,74 @@
+"""`littoral results`: what the database holds of all results, over the API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from rich.console import Group, RenderableType
+
+from cloud.foundation.client import Api
+from cloud.foundation.settings import CloudSettings
+from cloud.foundation.show import emit, json_option, table
+from protos.kit.settings import load, options
+
+
+@click.group()
+def results() -> None:
+    """Results that the devices sent.
+
+    \b
+    Example:
+      littoral results summary --json
+    """
+
+
+@results.command()
+@click.option("--model", help="Model to show by version; needed only if there are results of several.")
+@json_option
+@options(CloudSettings, only=("api",))
+def summary(model: str | None, as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001 - as click hands them over
+    """Sent, stored, lost and duplicated frames, accuracy by version.
+
+    \b
+    Example:
+      littoral results summary
+    """
+    found = _api(flags).get("/api/v1/summary", {"model": model} if model else None)
+    emit(found, as_json, _draw_summary)
+
+
+@results.command()
+@json_option
+@options(CloudSettings, only=("api",))
+def quarantine(as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001 - as click hands them over
+    """Batches that could not be stored, newest first, with the reasons.
+
+    \b
+    Example:
+      littoral results quarantine
+    """
+    emit(_api(flags).get("/api/v1/quarantine"), as_json, _draw_quarantine)
+
+
+def _api(flags: dict[str, Any]) -> Api:
+    return Api(load(CloudSettings, flags.pop("config"), flags).api)
+
+
+def _draw_summary(found: dict[str, Any]) -> RenderableType:
+    totals = ("sent", "stored", "lost", "duplicated", "results_total", "skipped", "quarantined")
+    counts = table("Frames", totals, [[found[name] for name in totals]])
+    rows = [
+        (found["model"], version, count, _percent(found["accuracy"].get(version)))
+        for version, count in found["results_per_version"].items()
+    ]
+    return Group(counts, table("Results by version", ("model", "version", "results", "accuracy"), rows))
+
+
+def _draw_quarantine(found: list[dict[str, Any]]) -> RenderableType:
+    columns = ("device", "first_seq", "count", "bytes", "reason")
+    return table("Quarantine", columns, [[one[name] for name in columns] for one in found])
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.2%}"

@@ -1,0 +1,142 @@
+"""The nouns of the uplink: streams, the batches that come over them, and what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+MAX_BATCH_BYTES = 128 * 1024
+"""A full batch has 18 bytes a row, 4,096 rows; this leaves room for the names."""
+
+WINDOW = 32
+"""Batches that one stream may have unacknowledged."""
+
+
+class InvalidTruths(ValueError):
+    """Truths that cannot be stored; the message says which value is wrong. Correct it and send again."""
+
+
+class SeveralModels(Exception):
+    """A summary by version needs one model, and there are results of several. Name one of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """How far one (device, epoch) has come: all up to `watermark` is dealt with, `skipped` of it the device dropped."""
+
+    watermark: int
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A stream as it stands when its device connects."""
+
+    stream: int
+    watermark: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedBatch:
+    """A batch as it came: sequence numbers first_seq .. first_seq + count - 1, `payload` an encoded ResultBatch.
+
+    `previous` is the highest sequence number that the same connection handed in before, or was welcomed with.
+    """
+
+    stream: int
+    device: str
+    first_seq: int
+    count: int
+    payload: bytes
+    previous: int
+
+
+class Fate(Enum):
+    """What becomes of a batch."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    QUARANTINED = "quarantined"
+    DETACHED = "detached"  # not taken: its connection must start again from the watermark
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which rows of a batch are to be stored: all but the first `skip`. `reason` speaks of what is not STORED."""
+
+    fate: Fate
+    skip: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A batch's fate once the transaction is committed, and the stream's watermark after it."""
+
+    fate: Fate
+    watermark: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownVersion:
+    """A registered model version, as far as results are checked against it."""
+
+    model: str
+    version: int
+    classes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A batch that was set aside, without its bytes; `size` is their number."""
+
+    device: str
+    epoch: int
+    first_seq: int
+    count: int
+    reason: str
+    size: int
+    received_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class VersionSummary:
+    """Results of one model version. `accuracy` is the share of right answers among those with a known truth."""
+
+    model: str
+    version: int
+    results: int
+    accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The database's account of frames, whichever model answered.
+
+    sent: frames with a known truth. stored: those of them that have a result. duplicated: result rows beyond the first
+    of the same frame. results_total: all rows. skipped: sequence numbers that devices dropped by their own policy.
+    """
+
+    sent: int
+    stored: int
+    duplicated: int
+    results_total: int
+    quarantined: int
+    skipped: int
+
+    @property
+    def lost(self) -> int:
+        """Frames with a known truth and no result."""
+        return self.sent - self.stored
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All counts, and by version the results of one model."""
+
+    counts: Counts
+    model: str | None
+    accuracy: Mapping[int, float]
+    results_per_version: Mapping[int, int]

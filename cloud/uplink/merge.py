@@ -1,0 +1,152 @@
+"""Batches of many streams merged into one commit at a time: while one is written, the next fills.
+
+A commit costs the same sync to disk for one row as for thousands. It begins when enough rows wait, or the oldest has
+waited long enough. What waits is bounded in bytes: a slow database holds the devices back, and does not fill memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import structlog
+
+from cloud.uplink.entities import Outcome, ReceivedBatch
+
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+ROW_COST = 64
+"""Bytes that a row is reckoned to take while it waits, at least: guards against many tiny batches."""
+
+Commit = Callable[[Sequence[ReceivedBatch], int], Sequence[Outcome]]
+
+log = structlog.get_logger()
+
+
+class NotCommitted(Exception):
+    """The database did not take a batch, nor any that was to be committed with it. Send them again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    batch: ReceivedBatch
+    since: float
+    outcome: asyncio.Future[Outcome]
+
+
+class Merger:
+    """The one queue between all streams and the database.
+
+    `commit` is called with (batches, now in Unix ms) in a thread of its own. `rows` and `wait_s` bound a commit.
+    """
+
+    def __init__(self, commit: Commit, *, rows: int, wait_s: float, max_waiting_bytes: int = MAX_WAITING_BYTES) -> None:
+        self._commit = commit
+        self._max_rows = rows
+        self._wait_s = wait_s
+        self._max_bytes = max_waiting_bytes
+        self._waiting: deque[_Waiting] = deque()
+        self._rows = 0
+        self._bytes = 0
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._closing = False
+
+    async def submit(self, batch: ReceivedBatch) -> asyncio.Future[Outcome]:
+        """Queue a batch, waiting while the queue is full. The future has its outcome after the commit, or NotCommitted.
+
+        Batches of one stream are committed in the order in which they are submitted.
+        """
+        while self._bytes >= self._max_bytes:
+            self._room.clear()
+            await self._room.wait()
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(batch, loop.time(), loop.create_future())
+        self._waiting.append(waiting)
+        self._rows += batch.count
+        self._bytes += _cost(batch)
+        self._arrived.set()
+        return waiting.outcome
+
+    async def run(self) -> None:
+        """Commit what arrives, until `close` has been called and nothing waits any more."""
+        try:
+            with ThreadPoolExecutor(1, thread_name_prefix="commit") as thread:
+                while await self._due():
+                    await self._commit_together(thread, self._take())
+        finally:
+            _fail(self._waiting, NotCommitted("the ingest has stopped"))
+
+    def close(self) -> None:
+        """Let `run` end once everything submitted before has its outcome."""
+        self._closing = True
+        self._arrived.set()
+
+    async def _due(self) -> bool:
+        """Wait until a commit is due; False when there will be none any more."""
+        while not self._waiting:
+            if self._closing:
+                return False
+            self._arrived.clear()
+            await self._arrived.wait()
+        due_at = self._waiting[0].since + self._wait_s
+        while self._rows < self._max_rows and not self._closing:
+            left = due_at - asyncio.get_running_loop().time()
+            if left <= 0:
+                break
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout(left):
+                    await self._arrived.wait()
+            except TimeoutError:
+                break
+        return True
+
+    def _take(self) -> list[_Waiting]:
+        """The oldest batches, as many as make up `rows`; at least one."""
+        taken: list[_Waiting] = []
+        rows = 0
+        while self._waiting and (not taken or rows + self._waiting[0].batch.count <= self._max_rows):
+            taken.append(self._waiting.popleft())
+            rows += taken[-1].batch.count
+        self._rows -= rows
+        return taken
+
+    async def _commit_together(self, thread: ThreadPoolExecutor, taken: Sequence[_Waiting]) -> None:
+        batches = [waiting.batch for waiting in taken]
+        try:
+            outcomes = await asyncio.get_running_loop().run_in_executor(
+                thread, self._commit, batches, int(time.time() * 1000)
+            )
+        except Exception as error:  # noqa: BLE001 - whatever the trouble is, the devices keep the rows and send again
+            log.error("results not committed", batches=len(batches), error=first_line(error))
+            failure = NotCommitted("the database did not take the batch")
+            failure.__cause__ = error
+            _fail(taken, failure)
+        else:
+            for waiting, outcome in zip(taken, outcomes, strict=True):
+                if not waiting.outcome.done():
+                    waiting.outcome.set_result(outcome)
+        finally:
+            self._bytes -= sum(map(_cost, batches))
+            self._room.set()
+
+
+def _fail(waiting: Iterable[_Waiting], failure: NotCommitted) -> None:
+    for one in waiting:
+        if not one.outcome.done():
+            one.outcome.set_exception(failure)
+            one.outcome.exception()  # its stream may be gone: that nobody then asks is no mistake
+
+
+def first_line(error: Exception) -> str:
+    """An error for the log: a database's message goes on for pages, with every row."""
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+def _cost(batch: ReceivedBatch) -> int:
+    return len(batch.payload) + ROW_COST

@@ -1,0 +1,269 @@
+"""The uplink's gRPC service: reads batches, hands them to the merger, acknowledges what is committed.
+
+The service promises one thing: an acknowledgement is written after the commit that it speaks of, never before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import grpc
+import structlog
+from grpc.aio import ServicerContext
+
+from cloud.uplink import rules
+from cloud.uplink.entities import MAX_BATCH_BYTES, WINDOW, Fate, Opened, Outcome, ReceivedBatch
+from cloud.uplink.merge import Merger, NotCommitted, first_line
+from cloud.uplink.service import Ingest
+from protos.topics import MAX_GRPC_BYTES, checked_name
+from protos.v1 import uplink_pb2, uplink_pb2_grpc
+
+HELLO_S = 10.0
+RETRY_MS = 1000
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_GRPC_BYTES),
+    ("grpc.max_send_message_length", MAX_GRPC_BYTES),
+    # Two servers on one port would share its devices by chance: the second must fail to start.
+    ("grpc.so_reuseport", 0),
+    # A half-open connection is found out within this time, from our side ...
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # ... and the device may ask as often from its own, without being sent away for it.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
+OnTelemetry = Callable[[str, uplink_pb2.Telemetry], None]
+Messages = AsyncIterator[uplink_pb2.UplinkMessage]
+Context = ServicerContext[uplink_pb2.UplinkMessage, uplink_pb2.UplinkReply]
+Write = Callable[[uplink_pb2.UplinkReply], Awaitable[None]]
+
+log = structlog.get_logger()
+
+
+class CannotListen(Exception):
+    """The ingest's address cannot be used; the message says which and what to do."""
+
+
+class _Ended(Exception):
+    """A stream is over, with this gRPC status."""
+
+    def __init__(self, code: grpc.StatusCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class UplinkService(uplink_pb2_grpc.UplinkServicer):
+    """One `Connect` for each device's stream. `on_telemetry` is called in a thread, with the device's id."""
+
+    def __init__(self, ingest: Ingest, merger: Merger, on_telemetry: OnTelemetry) -> None:
+        self._ingest = ingest
+        self._merger = merger
+        self._on_telemetry = on_telemetry
+        self._streams: dict[int, _Stream] = {}
+        self._draining = False
+
+    async def Connect(self, request_iterator: Messages, context: Context) -> None:  # noqa: N802 - the contract's name
+        """Serve one stream until the device, a newer stream of it, or a failure ends it."""
+        try:
+            await self._serve(request_iterator, context)
+        except _Ended as end:
+            await context.abort(end.code, str(end))
+        except NotCommitted as error:
+            await context.write(uplink_pb2.UplinkReply(delay=uplink_pb2.Delay(milliseconds=RETRY_MS)))
+            await context.abort(
+                grpc.StatusCode.UNAVAILABLE,
+                f"{error}: send again from the last acknowledgement, after {RETRY_MS} ms",
+                (("grpc-retry-pushback-ms", str(RETRY_MS)),),
+            )
+
+    def drain(self) -> None:
+        """End every stream once what it has handed in is committed and acknowledged; take no new one."""
+        self._draining = True
+        for stream in self._streams.values():
+            stream.end(_Ended(grpc.StatusCode.UNAVAILABLE, "the server stops: connect again"))
+
+    async def _serve(self, messages: Messages, context: Context) -> None:
+        hello = await _hello(messages)
+        opened = await self._open(hello)
+        stream = _Stream(hello.device, opened, self._merger, context.write, self._on_telemetry)
+        older = self._streams.get(opened.stream)
+        self._streams[opened.stream] = stream
+        if older is not None:
+            older.end(_Ended(grpc.StatusCode.ABORTED, "a newer stream of this device has taken over"))
+        if self._draining:
+            raise _Ended(grpc.StatusCode.UNAVAILABLE, "the server stops: connect again")
+        log.info("device streams", device=hello.device, epoch=hello.epoch, watermark=opened.watermark)
+        try:
+            await stream.serve(messages)
+        finally:
+            if self._streams.get(opened.stream) is stream:
+                del self._streams[opened.stream]
+            log.info("device's stream ended", device=hello.device, epoch=hello.epoch)
+
+    async def _open(self, hello: uplink_pb2.Hello) -> Opened:
+        try:
+            return await asyncio.to_thread(self._ingest.open, hello.device, hello.epoch)
+        except Exception as error:  # whatever the trouble is, the device comes again
+            log.error("stream not opened", device=hello.device, error=first_line(error))
+            raise NotCommitted("the database does not answer") from error
+
+
+class _Stream:
+    """One device's stream while it lasts: a reader that hands batches in, a writer that answers in their order."""
+
+    def __init__(self, device: str, opened: Opened, merger: Merger, write: Write, on_telemetry: OnTelemetry) -> None:
+        self._device = device
+        self._opened = opened
+        self._previous = opened.watermark
+        self._merger = merger
+        self._write = write
+        self._on_telemetry = on_telemetry
+        self._unanswered: asyncio.Queue[tuple[int, asyncio.Future[Outcome]] | None] = asyncio.Queue()
+        self._window = asyncio.Semaphore(WINDOW)
+        self._watermark = opened.watermark
+        self._owes_ack = False
+        self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def end(self, reason: _Ended) -> None:
+        """Read no further; acknowledge what was handed in; then end with `reason`."""
+        if not self._end.done():
+            self._end.set_exception(reason)
+
+    async def serve(self, messages: Messages) -> None:
+        """Return when the device has said all and has all its answers. Raises _Ended, NotCommitted."""
+        await self._write(
+            uplink_pb2.UplinkReply(
+                welcome=uplink_pb2.Welcome(
+                    watermark=self._opened.watermark, max_batch_bytes=MAX_BATCH_BYTES, window=WINDOW
+                )
+            )
+        )
+        reader = asyncio.create_task(self._read(messages), name=f"read {self._device}")
+        writer = asyncio.create_task(self._answer(), name=f"answer {self._device}")
+        try:
+            await asyncio.wait({reader, writer, self._end}, return_when=asyncio.FIRST_COMPLETED)
+            if not reader.done():
+                reader.cancel()
+            self._unanswered.put_nowait(None)
+            await writer
+            if self._end.done():
+                self._end.result()
+            await reader
+        finally:
+            await _stop(reader, writer, self._end)
+
+    async def _read(self, messages: Messages) -> None:
+        async for message in messages:
+            match message.WhichOneof("body"):
+                case "batch":
+                    await self._hand_in(message.batch)
+                case "telemetry":
+                    await self._tell(message.telemetry)
+                case "hello":
+                    raise _Ended(grpc.StatusCode.INVALID_ARGUMENT, "a second Hello: it is the first message only")
+                case _:
+                    log.debug("message of an unknown kind ignored", device=self._device)
+
+    async def _hand_in(self, message: uplink_pb2.Batch) -> None:
+        batch = ReceivedBatch(
+            stream=self._opened.stream,
+            device=self._device,
+            first_seq=message.first_seq,
+            count=message.count,
+            payload=message.payload,
+            previous=self._previous,
+        )
+        self._previous = rules.handed_in(batch)
+        await self._window.acquire()
+        self._unanswered.put_nowait((batch.first_seq, await self._merger.submit(batch)))
+
+    async def _tell(self, telemetry: uplink_pb2.Telemetry) -> None:
+        try:
+            await asyncio.to_thread(self._on_telemetry, self._device, telemetry)
+        except Exception as error:  # noqa: BLE001 - the next one replaces it: not worth the stream of results
+            log.warning("telemetry not taken", device=self._device, error=first_line(error))
+
+    async def _answer(self) -> None:
+        while True:
+            if self._unanswered.empty():
+                await self._acknowledge()
+            unanswered = await self._unanswered.get()
+            if unanswered is None:
+                return await self._acknowledge()
+            first_seq, outcome = unanswered
+            if not outcome.done():
+                await self._acknowledge()
+            await self._take_in(first_seq, await outcome)
+            self._window.release()
+
+    async def _take_in(self, first_seq: int, outcome: Outcome) -> None:
+        match outcome.fate:
+            case Fate.DETACHED:
+                raise _Ended(grpc.StatusCode.UNAVAILABLE, f"batch {first_seq}: {outcome.reason}; connect again")
+            case Fate.QUARANTINED:
+                log.warning("batch set aside", device=self._device, first_seq=first_seq, reason=outcome.reason)
+                told = uplink_pb2.Quarantined(first_seq=first_seq, reason=outcome.reason)
+                await self._write(uplink_pb2.UplinkReply(quarantined=told))
+        self._watermark = outcome.watermark
+        self._owes_ack = True
+
+    async def _acknowledge(self) -> None:
+        """One acknowledgement for all that was committed since the last."""
+        if self._owes_ack:
+            self._owes_ack = False
+            await self._write(uplink_pb2.UplinkReply(ack=uplink_pb2.Ack(watermark=self._watermark)))
+
+
+class IngestServer:
+    """The gRPC server around the service."""
+
+    def __init__(self, service: UplinkService) -> None:
+        self._service = service
+        self._server = grpc.aio.server(options=OPTIONS)
+        uplink_pb2_grpc.add_UplinkServicer_to_server(service, self._server)  # type: ignore[no-untyped-call]
+
+    async def start(self, host: str, port: int) -> int:
+        """Accept devices; returns the port (which `port` 0 leaves to the system). Raises CannotListen."""
+        try:
+            bound = self._server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            raise CannotListen(
+                f"ingest cannot listen on {host}:{port}: is another process there? Choose another --ingest-port"
+            ) from error
+        await self._server.start()
+        return bound
+
+    async def stop(self, grace_s: float) -> None:
+        """End all streams; within `grace_s` each gets the acknowledgements of all that it handed in."""
+        self._service.drain()
+        await self._server.stop(grace_s)
+
+
+async def _hello(messages: Messages) -> uplink_pb2.Hello:
+    """The first message, checked. Raises _Ended."""
+    try:
+        async with asyncio.timeout(HELLO_S):
+            first = await anext(messages, None)
+    except TimeoutError:
+        raise _Ended(grpc.StatusCode.DEADLINE_EXCEEDED, f"no Hello within {HELLO_S:.0f} s") from None
+    if first is None or first.WhichOneof("body") != "hello":
+        raise _Ended(grpc.StatusCode.INVALID_ARGUMENT, "the first message of a stream must be Hello")
+    hello = first.hello
+    try:
+        checked_name(hello.device, "device")
+    except ValueError as error:
+        raise _Ended(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+    if not 0 < hello.epoch < 2**63:
+        raise _Ended(grpc.StatusCode.INVALID_ARGUMENT, f"epoch {hello.epoch} is not in 1 .. 2**63 - 1")
+    return hello
+
+
+async def _stop(*running: asyncio.Future[None]) -> None:
+    """Cancel what still runs, and take note of how everything ended."""
+    for one in running:
+        one.cancel()
+    await asyncio.gather(*running, return_exceptions=True)

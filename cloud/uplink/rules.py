@@ -1,0 +1,109 @@
+"""What is new in a batch, and whether it can be stored as results. Pure.
+
+Exactly once rests on two numbers. The *watermark* of a stream is read and moved in the transaction that writes the
+rows, so what it covers is never written again, whoever sends it again. A gap above the watermark is legal, since a
+device may drop its oldest rows by its declared policy; but only the device may make one. So each batch also says what
+its connection handed in *before* it: if that is not committed (a commit failed, and a later one would succeed), the
+batch is detached and not taken, else the failed rows would be passed over for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cloud.uplink.entities import (
+    MAX_BATCH_BYTES,
+    Fate,
+    InvalidTruths,
+    KnownVersion,
+    Placement,
+    ReceivedBatch,
+    SeveralModels,
+    StreamState,
+    VersionSummary,
+)
+from protos.kit.columns import Malformed, Results, decode
+from protos.topics import MAX_BATCH_ROWS, NAME, checked_name
+
+LAST_SEQ = 2**62
+MAX_TRUTHS = 100_000
+MAX_LABEL = 2**16 - 1
+
+
+def place(stream: StreamState, batch: ReceivedBatch, unreadable: str = "") -> tuple[StreamState, Placement]:
+    """The stream after a batch, and which of its rows to store. The watermark never moves back.
+
+    `unreadable` says why the batch cannot be stored as results (empty: it can): it is set aside whole, once, and the
+    watermark passes it. Numbers that are no sequence numbers are set aside too, and move nothing.
+    """
+    if not _numbered(batch):
+        reason = f"first_seq {batch.first_seq} with count {batch.count} is no run of sequence numbers"
+        return stream, Placement(Fate.QUARANTINED, reason=reason)
+    last = batch.first_seq + batch.count - 1
+    if last <= stream.watermark:
+        return stream, Placement(Fate.DUPLICATE)
+    if batch.previous > stream.watermark:
+        reason = f"{batch.previous} came before it and is not committed, the watermark is {stream.watermark}"
+        return stream, Placement(Fate.DETACHED, reason=reason)
+    gap = max(0, batch.first_seq - stream.watermark - 1)
+    after = StreamState(last, stream.skipped + gap)
+    if unreadable:
+        return after, Placement(Fate.QUARANTINED, reason=unreadable)
+    return after, Placement(Fate.STORED, skip=max(0, stream.watermark + 1 - batch.first_seq))
+
+
+def handed_in(batch: ReceivedBatch) -> int:
+    """`previous` for the next batch of the same connection."""
+    return max(batch.previous, batch.first_seq + batch.count - 1) if _numbered(batch) else batch.previous
+
+
+def _numbered(batch: ReceivedBatch) -> bool:
+    return 0 < batch.first_seq <= LAST_SEQ and 0 < batch.count <= MAX_BATCH_ROWS
+
+
+def read(payload: bytes, count: int) -> Results:
+    """The columns of a batch; raises Malformed with the reason if they are not `count` results."""
+    if len(payload) > MAX_BATCH_BYTES:
+        raise Malformed(f"{len(payload)} bytes, a batch may have {MAX_BATCH_BYTES}")
+    return decode(payload, count)
+
+
+def complaint(results: Results, known: KnownVersion | None) -> str:
+    """Why these results cannot be stored as answers of the model version they name; empty if they can."""
+    says = f"{results.model[:64]!r} {results.version}"
+    if known is None:
+        return f"model version {says} with manifest {results.manifest[:32].hex()} is not registered here"
+    if (results.model, results.version) != (known.model, known.version):
+        return f"says {says}, but its manifest is that of {known.model!r} {known.version}"
+    highest = int(results.label.max())
+    if highest >= known.classes:
+        return f"label {highest}, but {says} has {known.classes} classes"
+    if not NAME.fullmatch(results.source):
+        return f"source {results.source[:64]!r} is not a name"
+    return ""
+
+
+def check_truths(device: str, source: str, first_frame: int, labels: list[int]) -> None:
+    """Raise InvalidTruths if these cannot be the labels of frames first_frame, first_frame + 1, ... of the source."""
+    try:
+        checked_name(device, "device")
+        checked_name(source, "source")
+    except ValueError as error:
+        raise InvalidTruths(str(error)) from error
+    if not 0 < first_frame <= LAST_SEQ:
+        raise InvalidTruths(f"first_frame is {first_frame}: frames are numbered from 1")
+    if not 0 < len(labels) <= MAX_TRUTHS:
+        raise InvalidTruths(f"{len(labels)} labels: give 1 to {MAX_TRUTHS}")
+    wrong = next((label for label in labels if not 0 <= label <= MAX_LABEL), None)
+    if wrong is not None:
+        raise InvalidTruths(f"label {wrong}: a label is a class index, 0 to {MAX_LABEL}")
+
+
+def model_to_show(versions: Iterable[VersionSummary], asked: str | None) -> str | None:
+    """The model that a summary by version speaks of: the one asked for, else the only one there is (None: none)."""
+    if asked is not None:
+        return asked
+    models = sorted({version.model for version in versions})
+    if len(models) > 1:
+        raise SeveralModels(f"there are results of several models, name one of them: {', '.join(models)}")
+    return models[0] if models else None

@@ -1,0 +1,253 @@
+"""Real gRPC streams into a real database: what is acknowledged is stored, and nothing is stored twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import grpc
+import pytest
+
+from cloud.uplink.entities import WINDOW
+from protos.v1 import uplink_pb2
+from protos.v1.uplink_pb2 import UplinkMessage
+from tests.integration.uplink_kit import EPOCH, Cloud, device_of, running_cloud
+
+
+def play(folder: Path, scenario: Callable[[Cloud], Awaitable[None]], *, wait_s: float = 0.005) -> None:
+    async def scene() -> None:
+        async with running_cloud(folder, wait_s=wait_s) as cloud:
+            await scenario(cloud)
+
+    asyncio.run(scene())
+
+
+def test_a_new_device_is_welcomed_at_zero_and_told_the_limits(tmp_path: Path) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        async with device_of(cloud.address) as device:
+            welcome = await device.hello()
+            assert (welcome.watermark, welcome.max_batch_bytes, welcome.window) == (0, 128 * 1024, WINDOW)
+
+    play(tmp_path, scenario)
+
+
+def test_what_is_acknowledged_is_in_the_database(tmp_path: Path) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        async with device_of(cloud.address) as device:
+            await device.hello()
+            for first in range(1, 1001, 10):
+                await device.send(first, 10)
+                await device.until_acknowledged(first - 1 if first % 200 == 1 else 0)
+                assert cloud.stored()[-1:] >= [device.acknowledged][: device.acknowledged]
+            await device.until_acknowledged(1000)
+            assert cloud.stored() == list(range(1, 1001))
+
+    play(tmp_path, scenario)
+
+
+def test_a_device_that_says_it_is_done_gets_its_last_acknowledgement(tmp_path: Path) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        async with device_of(cloud.address) as device:
+            await device.hello()
+            await device.send(1, 10)
+            await device.call.done_writing()
+            assert (await device.end())[0] is grpc.StatusCode.OK
+            assert device.acknowledged == 10
+
+    play(tmp_path, scenario)
+
+
+def test_batches_sent_again_are_acknowledged_and_stored_once(tmp_path: Path) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        async with device_of(cloud.address) as device:
+            await device.hello()
+            for first, count in ((1, 10), (1, 10), (5, 10), (15, 1), (1, 15), (15, 5)):
+                await device.send(first, count)
+            await device.call.done_writing()
+            await device.end()
+            assert device.acknowledged == 19
+            assert cloud.stored() == list(range(1, 20))
+
+    play(tmp_path, scenario)
+
+
+def test_a_device_whose_acknowledgements_were_lost_starts_from_the_watermark(tmp_path: Path) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        async with device_of(cloud.address) as device:
+            await device.hello()
+            await device.send(1, 10)
+            device.call.cancel()  # whatever was answered is not read
+        async with device_of(cloud.address) as device:
+            watermark = (await device.hello()).watermark
+            assert watermark in (0, 10)  # the commit may still be under way
+            await device.send(1, 10)
+            await device.send(11, 5)
+            await device.until_acknowledged(15)
+        assert cloud.stored() == list(range(1, 16))
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("cut_after", range(6))
+def test_a_stream_cut_at_any_message_loses_and_doubles_nothing(tmp_path: Path, cut_after: int) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        async with device_of(cloud.address) as device:
+            await device.call.write(UplinkMessage(hello=uplink_pb2.Hello(device="edge-1", epoch=EPOCH)))
+            for i in range(cut_after):
+                await device.send(1 + 10 * i, 10)
+            device.call.cancel()
+        async with device_of(cloud.address) as device:
+            start = (await device.hello()).watermark + 1
+            await device.send(start, 61 - start)
+            await device.until_acknowledged(60)
+        assert cloud.stored() == list(range(1, 61))
+
+    play(tmp_path, scenario)
+
+
+def test_a_newer_stream_of_a_device_ends_the_older(tmp_path: Path) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        async with device_of(cloud.address) as older, device_of(cloud.address) as newer:
+            await older.hello()
+            await older.send(1, 10)
+            start = (await newer.hello()).watermark + 1
+            await newer.send(start, 21 - start)
+            code, text = await older.end()
+            assert code is grpc.StatusCode.ABORTED
+            assert "newer stream" in text
+            await newer.until_acknowledged(20)
+            assert cloud.stored() == list(range(1, 21))
+
+    play(tmp_path, scenario)
+
+
+def test_another_life_of_the_outbox_counts_from_one_again(tmp_path: Path) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        for epoch in (1, 2):
+            async with device_of(cloud.address) as device:
+                assert (await device.hello(epoch=epoch)).watermark == 0
+                await device.send(1, 3)
+                await device.until_acknowledged(3)
+        assert cloud.stored(epoch=1) == cloud.stored(epoch=2) == [1, 2, 3]
+
+    play(tmp_path, scenario)
+
+
+def test_poison_is_told_and_passed_and_later_batches_flow(tmp_path: Path) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        async with device_of(cloud.address) as device:
+            await device.hello()
+            await device.send(1, 5, b"\xff\xff")
+            await device.send(6, 5)
+            await device.until_acknowledged(10)
+            assert device.quarantined == [(1, "not a ResultBatch")]
+            assert cloud.stored() == [6, 7, 8, 9, 10]
+
+    play(tmp_path, scenario)
+
+
+def first_messages() -> dict[str, UplinkMessage]:
+    return {
+        "the first message": UplinkMessage(batch=uplink_pb2.Batch(first_seq=1, count=1)),
+        "device 'Not A Name'": UplinkMessage(hello=uplink_pb2.Hello(device="Not A Name", epoch=1)),
+        "epoch 0": UplinkMessage(hello=uplink_pb2.Hello(device="edge-1", epoch=0)),
+        "epoch 18446744073709551615": UplinkMessage(hello=uplink_pb2.Hello(device="edge-1", epoch=2**64 - 1)),
+    }
+
+
+@pytest.mark.parametrize("reason", first_messages())
+def test_a_stream_that_begins_wrongly_is_refused_with_the_reason(tmp_path: Path, reason: str) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        async with device_of(cloud.address) as device:
+            await device.call.write(first_messages()[reason])
+            code, text = await device.end()
+            assert code is grpc.StatusCode.INVALID_ARGUMENT
+            assert reason in text
+
+    play(tmp_path, scenario)
+
+
+def test_a_second_hello_ends_the_stream_after_what_came_before_it_is_acknowledged(tmp_path: Path) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        async with device_of(cloud.address) as device:
+            await device.hello()
+            await device.send(1, 10)
+            await device.call.write(UplinkMessage(hello=uplink_pb2.Hello(device="edge-1", epoch=1)))
+            assert (await device.end())[0] is grpc.StatusCode.INVALID_ARGUMENT
+            assert device.acknowledged == 10
+
+    play(tmp_path, scenario)
+
+
+def test_telemetry_is_handed_on(tmp_path: Path) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        async with device_of(cloud.address) as device:
+            await device.hello()
+            await device.call.write(UplinkMessage(telemetry=uplink_pb2.Telemetry(outbox_rows=5)))
+            await device.call.done_writing()
+            await device.end()
+            assert [(name, telemetry.outbox_rows) for name, telemetry in cloud.telemetry] == [("edge-1", 5)]
+
+    play(tmp_path, scenario)
+
+
+def test_a_database_that_fails_ends_the_stream_for_a_while_and_acknowledges_nothing(tmp_path: Path) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        async with device_of(cloud.address) as device:
+            await device.hello()
+            with cloud.database.transaction() as connection:
+                connection.exec_driver_sql("ALTER TABLE results RENAME TO hidden")
+            await device.send(1, 10)
+            assert (await device.next()).delay.milliseconds == 1000
+            code, text = await device.end()
+            assert (code, device.acknowledged) == (grpc.StatusCode.UNAVAILABLE, 0)
+            assert "send again" in text
+            with cloud.database.transaction() as connection:
+                connection.exec_driver_sql("ALTER TABLE hidden RENAME TO results")
+        async with device_of(cloud.address) as device:
+            assert (await device.hello()).watermark == 0
+            await device.send(1, 10)
+            await device.until_acknowledged(10)
+        assert cloud.stored() == list(range(1, 11))
+
+    play(tmp_path, scenario)
+
+
+def test_a_device_is_held_back_while_the_database_is_busy_and_loses_nothing(tmp_path: Path) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        async with device_of(cloud.address) as device:
+            await device.hello()
+            with cloud.database.transaction():
+                for first in range(1, 2 * WINDOW + 1):
+                    await device.send(first, 1)
+            await device.until_acknowledged(2 * WINDOW)
+            assert cloud.stored() == list(range(1, 2 * WINDOW + 1))
+
+    play(tmp_path, scenario)
+
+
+def test_a_stopping_server_acknowledges_all_that_it_stored(tmp_path: Path) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        async with device_of(cloud.address) as device:
+            await device.hello()
+            for first in range(1, 301, 10):
+                await device.send(first, 10)
+            stopping = asyncio.create_task(cloud.server.stop(5))
+            code, text = await device.end()
+            await stopping
+            assert code is grpc.StatusCode.UNAVAILABLE
+            assert "the server stops" in text
+            assert cloud.stored() == list(range(1, device.acknowledged + 1))
+
+    play(tmp_path, scenario, wait_s=0.05)
+
+
+def test_a_stream_that_waits_for_nothing_does_not_hold_up_the_stop(tmp_path: Path) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        async with device_of(cloud.address) as device:
+            await device.hello()
+            await cloud.server.stop(3600)
+            assert (await device.end())[0] is grpc.StatusCode.UNAVAILABLE
+
+    play(tmp_path, scenario)

@@ -1,0 +1,152 @@
+"""Many streams, one commit at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from cloud.uplink.entities import Fate, Outcome, ReceivedBatch
+from cloud.uplink.merge import Merger, NotCommitted
+
+
+def batch(first_seq: int, count: int = 10, size: int = 10) -> ReceivedBatch:
+    return ReceivedBatch(1, "edge-1", first_seq, count, bytes(size), first_seq - 1)
+
+
+class Commits:
+    """A database that remembers what came together, and can be held or made to fail."""
+
+    def __init__(self) -> None:
+        self.together: list[list[int]] = []
+        self.may_go = threading.Event()
+        self.may_go.set()
+        self.began = threading.Event()
+        self.failing = False
+
+    def __call__(self, batches: Sequence[ReceivedBatch], _: int) -> Sequence[Outcome]:
+        self.began.set()
+        self.may_go.wait()
+        if self.failing:
+            raise OSError("disk full")
+        self.together.append([b.first_seq for b in batches])
+        return [Outcome(Fate.STORED, b.first_seq + b.count - 1) for b in batches]
+
+
+def test_batches_are_committed_together_up_to_the_rows() -> None:
+    async def scenario() -> None:
+        commits = Commits()
+        merger = Merger(commits, rows=30, wait_s=3600)
+        outcomes = [await merger.submit(batch(first)) for first in (1, 11, 21, 31)]
+        merger.close()
+        await merger.run()
+        assert commits.together == [[1, 11, 21], [31]]
+        assert [o.result().watermark for o in outcomes] == [10, 20, 30, 40]
+
+    asyncio.run(scenario())
+
+
+def test_the_oldest_batch_waits_no_longer_than_told() -> None:
+    async def scenario() -> None:
+        commits = Commits()
+        merger = Merger(commits, rows=10_000, wait_s=0.01)
+        running = asyncio.create_task(merger.run())
+        outcome = await (await merger.submit(batch(1)))
+        assert outcome.watermark == 10
+        merger.close()
+        await running
+
+    asyncio.run(scenario())
+
+
+def test_while_one_commit_runs_the_next_fills() -> None:
+    async def scenario() -> None:
+        commits = Commits()
+        commits.may_go.clear()
+        merger = Merger(commits, rows=10, wait_s=3600)
+        running = asyncio.create_task(merger.run())
+        await merger.submit(batch(1))
+        await asyncio.to_thread(commits.began.wait)
+        for first in (11, 14, 17):
+            await merger.submit(batch(first, count=3))
+        commits.may_go.set()
+        merger.close()
+        await running
+        assert commits.together == [[1], [11, 14, 17]]
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_larger_than_a_commit_goes_alone() -> None:
+    async def scenario() -> None:
+        commits = Commits()
+        merger = Merger(commits, rows=5, wait_s=3600)
+        await merger.submit(batch(1, count=100))
+        await merger.submit(batch(101, count=1))
+        merger.close()
+        await merger.run()
+        assert commits.together == [[1], [101]]
+
+    asyncio.run(scenario())
+
+
+def test_a_full_queue_holds_back_who_submits() -> None:
+    async def scenario() -> None:
+        commits = Commits()
+        merger = Merger(commits, rows=1, wait_s=3600, max_waiting_bytes=1000)
+        await merger.submit(batch(1, size=2000))
+        held = asyncio.create_task(merger.submit(batch(11)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not held.done()
+        running = asyncio.create_task(merger.run())
+        assert (await (await held)).watermark == 20
+        merger.close()
+        await running
+
+    asyncio.run(scenario())
+
+
+def test_a_failed_commit_fails_its_batches_and_the_merger_goes_on() -> None:
+    async def scenario() -> None:
+        commits = Commits()
+        commits.failing = True
+        merger = Merger(commits, rows=1, wait_s=0)
+        running = asyncio.create_task(merger.run())
+        with pytest.raises(NotCommitted) as caught:
+            await (await merger.submit(batch(1)))
+        assert isinstance(caught.value.__cause__, OSError)
+        commits.failing = False
+        assert (await (await merger.submit(batch(1)))).watermark == 10
+        merger.close()
+        await running
+
+    asyncio.run(scenario())
+
+
+def test_what_waits_when_the_merger_is_cancelled_is_not_committed() -> None:
+    async def scenario() -> None:
+        merger = Merger(Commits(), rows=1000, wait_s=3600)
+        running = asyncio.create_task(merger.run())
+        outcome = await merger.submit(batch(1))
+        await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(NotCommitted):
+            await outcome
+
+    asyncio.run(scenario())
+
+
+def test_a_stream_that_no_longer_waits_disturbs_nobody() -> None:
+    async def scenario() -> None:
+        commits = Commits()
+        merger = Merger(commits, rows=100, wait_s=3600)
+        gone, stays = await merger.submit(batch(1)), await merger.submit(batch(11))
+        gone.cancel()
+        merger.close()
+        await merger.run()
+        assert stays.result().watermark == 20
+
+    asyncio.run(scenario())
