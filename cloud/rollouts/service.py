@@ -1,0 +1,257 @@
+"""What people and the controller do with rollouts: one method each, one transaction each.
+
+A step of the controller writes rollouts, members and the deployments that follow from them in one transaction. It
+begins from what is stored, so that it may be ended anywhere and begun again.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from cloud.fleet.entities import Device
+from cloud.fleet.service import Fleet
+from cloud.fleet.store import Transaction
+from cloud.foundation.database import Database
+from cloud.registry.entities import ModelVersion
+from cloud.rollouts import rules, store, waves
+from cloud.rollouts.deployments import Deployments, Sign
+from cloud.rollouts.entities import (
+    ACTIVE,
+    Abort,
+    Candidate,
+    Effect,
+    Event,
+    Joined,
+    Lease,
+    LeaseLost,
+    Member,
+    NoTargets,
+    Overview,
+    Pause,
+    Request,
+    Resume,
+    Rollout,
+    Started,
+    Tick,
+    UnknownRollout,
+)
+
+LABELS_SHOWN = 10
+CLOCKS_APART_MS = 60_000
+"""How far the clocks of two processes of the cloud may differ before a device that joins meanwhile is overlooked."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    """What becomes of a rollout in one step."""
+
+    before: Rollout
+    after: Rollout
+    effects: Sequence[Effect]
+
+    @property
+    def is_news(self) -> bool:
+        return self.after is not self.before or bool(self.effects)
+
+
+class Models(Protocol):
+    """The registry, as far as a rollout needs it."""
+
+    def get(self, model: str, version: int) -> ModelVersion:
+        """One version of a model. Raises UnknownModel."""
+        ...
+
+
+def new_id() -> str:
+    """An id that people can type."""
+    return f"r-{secrets.token_hex(4)}"
+
+
+class Rollouts:
+    """All rollouts. May be used from any thread; several processes may share the database.
+
+    deployment_days: how long a deployment may be started by its device.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        registry: Models,
+        fleet: Fleet,
+        sign: Sign,
+        deployment_days: int = 30,
+        *,
+        make_id: Callable[[], str] = new_id,
+    ) -> None:
+        self._database = database
+        self._registry = registry
+        self._fleet = fleet
+        self._deployments = Deployments(fleet, sign, deployment_days)
+        self._make_id = make_id
+        self._read: dict[str, Rollout] = {}  # what was committed, by id: valid while its revision is the stored one
+
+    # What people ask for.
+
+    def create(self, request: Request, now_ms: int) -> Rollout:
+        """Begin a rollout to the devices that match now. Raises UnknownModel, NoTargets, BadWaves."""
+        version = self._registry.get(request.model, request.version)
+        devices = self._fleet.devices()
+        targets = [_candidate(device) for device in devices if waves.matches(request.selector, device.labels)]
+        if not targets:
+            raise NoTargets(_no_targets(request.selector, devices))
+        planned = waves.plan(targets, request.waves)
+        rollout = Rollout(
+            id=self._make_id(),
+            model=version.model,
+            version=version.version,
+            manifest=version.manifest_digest,
+            slot=request.slot,
+            selector=request.selector,
+            gates=request.gates,
+            waves=len(planned),
+            members={device: Member(device, wave) for wave, of_wave in enumerate(planned) for device in of_wave},
+            created_ms=now_ms,
+        )
+        with self._database.transaction() as transaction:
+            return self._tell(transaction, store.add(transaction, rollout), [Started()], now_ms)
+
+    def list(self, limit: int = 100) -> Sequence[Overview]:
+        """The newest rollouts first, without their members."""
+        with self._database.reading() as transaction:
+            return store.overviews(transaction, limit)
+
+    def get(self, rollout: str) -> Rollout:
+        """One rollout. Raises UnknownRollout."""
+        with self._database.reading() as transaction:
+            return _found(store.get(transaction, rollout), rollout)
+
+    def abort(self, rollout: str, now_ms: int) -> Rollout:
+        """End it, and give everyone back what was before. Raises UnknownRollout, IllegalEvent."""
+        return self._ask(rollout, Abort(), now_ms)
+
+    def pause(self, rollout: str, now_ms: int) -> Rollout:
+        """Begin no further wave until resumed. Raises UnknownRollout, IllegalEvent."""
+        return self._ask(rollout, Pause(), now_ms)
+
+    def resume(self, rollout: str, now_ms: int) -> Rollout:
+        """Go on. Raises UnknownRollout, IllegalEvent."""
+        return self._ask(rollout, Resume(), now_ms)
+
+    # What the controller does.
+
+    def lead(self, owner: str, now_ms: int) -> Lease | None:
+        """The lease to be the active controller, taken or kept; None: another has it."""
+        with self._database.reading() as transaction:
+            held = store.get_lease(transaction)
+        if (wanted := rules.contend(held, owner, now_ms)) == held or wanted is None:
+            return wanted
+        with self._database.transaction() as transaction:
+            lease = rules.contend(store.get_lease(transaction, lock=True), owner, now_ms)
+            if lease:
+                store.put_lease(transaction, lease)
+        return lease
+
+    def resign(self, lease: Lease) -> None:
+        """Let another controller begin at once."""
+        with self._database.transaction() as transaction:
+            held = store.get_lease(transaction, lock=True)
+            if held and held.token == lease.token:
+                store.put_lease(transaction, replace(held, expires_ms=0))
+
+    def step(self, now_ms: int, lease: Lease | None = None) -> bool:
+        """One pass over all unfinished rollouts; whether anything has changed. Raises LeaseLost, Conflict.
+
+        Without a lease the caller vouches that there is no other controller.
+        """
+        watching_ms = lease.since_ms if lease else 0
+        with self._database.reading() as transaction:
+            if not any(decision.is_news for decision in self._decisions(transaction, watching_ms, now_ms)):
+                return False
+        with self._database.transaction() as transaction:
+            _check_lease(transaction, lease)
+            for decision in self._decisions(transaction, watching_ms, now_ms):
+                if decision.is_news:
+                    self._write(transaction, decision, now_ms)
+        return True
+
+    def renew(self, now_ms: int, lease: Lease | None = None) -> int:
+        """Sign deployments anew that have lived half their life, so that they never end; returns how many."""
+        with self._database.transaction() as transaction:
+            _check_lease(transaction, lease)
+            return self._deployments.renew(transaction, now_ms)
+
+    def _ask(self, rollout: str, event: Event, now_ms: int) -> Rollout:
+        with self._database.transaction() as transaction:
+            return self._tell(transaction, _found(store.get(transaction, rollout), rollout), [event], now_ms)
+
+    def _tell(self, transaction: Transaction, before: Rollout, events: Sequence[Event], now_ms: int) -> Rollout:
+        after, effects = rules.decide_all(before, events, now_ms)
+        return self._write(transaction, _Decision(before, after, effects), now_ms)
+
+    def _decisions(self, transaction: Transaction, watching_ms: int, now_ms: int) -> Sequence[_Decision]:
+        """What is to be done for each unfinished rollout, the newest first."""
+        newer: dict[str, dict[str, str]] = {}
+        decisions = []
+        for header in store.unfinished(transaction):
+            rollout = self._known(transaction, header)
+            taken = newer.setdefault(rollout.slot, {})
+            events = [*self._facts(transaction, rollout, taken, watching_ms, now_ms), Tick()]
+            after, effects = rules.decide_all(rollout, events, now_ms)
+            decisions.append(_Decision(rollout, after, effects))
+            if rollout.state in ACTIVE:
+                taken.update({device: rollout.id for device in after.members if device not in taken})
+        self._read = {decision.before.id: decision.before for decision in decisions}
+        return decisions
+
+    def _known(self, transaction: Transaction, header: Rollout) -> Rollout:
+        known = self._read.get(header.id)
+        return known if known and known.revision == header.revision else store.with_members(transaction, header)
+
+    def _facts(
+        self, transaction: Transaction, rollout: Rollout, newer: Mapping[str, str], watching_ms: int, now_ms: int
+    ) -> Sequence[Event]:
+        standings = {standing.device: standing for standing in self._fleet.standings(transaction, rollout.id)}
+        events = rules.facts(rollout, standings, newer, watching_ms, now_ms)
+        if rollout.state in ACTIVE:
+            for device, labels in self._fleet.labelled_since(transaction, rollout.created_ms - CLOCKS_APART_MS):
+                if device not in newer and device not in rollout.members and waves.matches(rollout.selector, labels):
+                    events.append(Joined(device))
+        return events
+
+    def _write(self, transaction: Transaction, decision: _Decision, now_ms: int) -> Rollout:
+        """Carry out the effects, tell the rollout of them, and store it."""
+        after = decision.after
+        given = [self._deployments.carry_out(transaction, after, effect, now_ms) for effect in decision.effects]
+        rollout, _ = rules.decide_all(after, [event for event in given if event], now_ms)
+        store.save(transaction, decision.before, rollout)
+        return replace(rollout, revision=decision.before.revision + 1)
+
+
+def _candidate(device: Device) -> Candidate:
+    return Candidate(device.id, device.labels, device.online)
+
+
+def _found(rollout: Rollout | None, name: str) -> Rollout:
+    if rollout is None:
+        raise UnknownRollout(f"there is no rollout {name!r}")
+    return rollout
+
+
+def _check_lease(transaction: Transaction, lease: Lease | None) -> None:
+    if lease is None:
+        return
+    held = store.get_lease(transaction, lock=True)
+    if held is None or held.token != lease.token:
+        raise LeaseLost(f"controller {held.owner if held else 'nobody'} is active now")
+
+
+def _no_targets(selector: Mapping[str, str], devices: Sequence[Device]) -> str:
+    if not devices:
+        return "no device has reported yet: start one (littoral-edge run), then create the rollout"
+    known = sorted({f"{key}={value}" for device in devices for key, value in device.labels.items()})
+    wanted = ", ".join(f"{key}={value}" for key, value in selector.items())
+    shown = ", ".join(known[:LABELS_SHOWN]) + (", ..." if len(known) > LABELS_SHOWN else "")
+    return f"no device has the labels {wanted}: " + (f"there are {shown}" if known else "no device has any label")
