@@ -226,7 +226,7 @@ def _roll_back(database: sqlite3.Connection) -> None:
 
 
 def _new_epoch() -> int:
-    return secrets.randbits(63)
+    return 1 + secrets.randbelow(2**63 - 1)
 
 
 def _is_damage(error: sqlite3.Error) -> bool:

@@ -170,7 +170,8 @@ class _Stream:
             reply = await _read(call)
             match reply.WhichOneof("body"):
                 case "ack":
-                    self._settle(rules.acknowledged(self._window, reply.ack.watermark))
+                    last_seq = self._outbox.ledger.last_seq
+                    self._settle(rules.acknowledged(self._window, reply.ack.watermark, last_seq))
                 case "quarantined":
                     self._quarantined(reply.quarantined)
                 case "delay":
@@ -209,7 +210,8 @@ class _Stream:
         batches = await asyncio.to_thread(self._outbox.after, self._window.sent, limit)
         for batch in batches:
             await self._silence()
-            await self._send_batch(call, batch)
+            if batch.last_seq > self._window.sent:  # else acknowledged meanwhile
+                await self._send_batch(call, batch)
         return bool(batches)
 
     async def _send_batch(self, call: _Call, batch: StoredBatch) -> None:

@@ -95,12 +95,17 @@ def send(window: Window, batch: StoredBatch) -> Window:
     return replace(window, sent=batch.last_seq, flights=(*window.flights, Flight(batch.first_seq, batch.last_seq)))
 
 
-def acknowledged(window: Window, watermark: int) -> Window:
-    """The window after an acknowledgement. Raises OutOfOrder for what was never sent: nothing may be deleted for it."""
-    if watermark > window.sent:
-        raise OutOfOrder(f"the server acknowledged {watermark}, but only {window.sent} was sent")
+def acknowledged(window: Window, watermark: int, last_seq: int) -> Window:
+    """The window after an acknowledgement, `last_seq` being the last sequence number ever given.
+
+    It may be above what this stream has sent: the server may still have been busy with an earlier stream's batches when
+    it said welcome. Raises OutOfOrder for what cannot have been sent: nothing may be deleted for that.
+    """
+    if watermark > last_seq:
+        raise OutOfOrder(f"the server acknowledged {watermark}, but {last_seq} is the last there is")
     flights = tuple(flight for flight in window.flights if flight.last_seq > watermark)
-    return _advanced(replace(window, done=max(window.done, watermark), flights=flights))
+    done, sent = max(window.done, watermark), max(window.sent, watermark)
+    return _advanced(replace(window, done=done, sent=sent, flights=flights))
 
 
 def quarantined(window: Window, first_seq: int) -> Window:
