@@ -6,13 +6,13 @@ The cloud evaluates with this module what the edge will run with it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.inference.entities import Answers
 from edge.inference.preprocessing import Frames, preparation
 from protos.v1.manifest_pb2 import Preprocessing, TensorSpec, Variant
 
@@ -29,17 +29,6 @@ class BadModel(Exception):
     """The file is no model that this interpreter can run, or not the model that its manifest describes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What the model says of `n` frames. label: uint16 (n,), class index. confidence: float32 (n,), 0 to 1."""
-
-    label: NDArray[np.uint16]
-    confidence: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-
 class Engine:
     """A loaded model. Not for two threads at once.
 
@@ -48,7 +37,7 @@ class Engine:
 
     def __init__(self, model: bytes | Path, variant: Variant, preprocessing: Preprocessing, threads: int = 1) -> None:
         self.variant = variant
-        self._frame_shape = tuple(preprocessing.frame_shape)
+        self.frame_shape = tuple(preprocessing.frame_shape)
         self._input_shape = tuple(variant.input.shape)
         try:
             self._prepare = preparation(preprocessing, variant.input)
@@ -74,9 +63,9 @@ class Engine:
 
         Raises ValueError for frames of another shape or dtype, BadModel when the interpreter fails on them.
         """
-        if frames.dtype != np.uint8 or frames.shape[1:] != self._frame_shape:
+        if frames.dtype != np.uint8 or frames.shape[1:] != self.frame_shape:
             raise ValueError(
-                f"the model takes uint8 frames of shape {self._frame_shape}, not {frames.dtype} {frames.shape[1:]}"
+                f"the model takes uint8 frames of shape {self.frame_shape}, not {frames.dtype} {frames.shape[1:]}"
             )
         outputs = np.empty((len(frames), *self.variant.output.shape), self.variant.output.dtype)
         for start in range(0, len(frames), MAX_BATCH):

@@ -1,0 +1,109 @@
+"""The nouns of inference. What holds frames or answers holds many: numpy columns, never an object a frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class MalformedFrames(ValueError):
+    """A batch of frames that contradicts itself or the contract: a defect of the source. Nothing of it was taken."""
+
+
+class SourceBusy(Exception):
+    """Another stream hands in frames under this source's name; end it first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the model says of `n` frames. label: uint16 (n,), class index. confidence: float32 (n,), 0 to 1."""
+
+    label: NDArray[np.uint16]
+    confidence: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+class Classifier(Protocol):
+    """What answers frames."""
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Height, width[, channels] of the frames it takes."""
+
+    def classify(self, frames: NDArray[np.uint8]) -> Answers:
+        """Answers to uint8 frames (n, *frame_shape). May raise anything."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Serving:
+    """The model that answers now, and the names its results bear. manifest: digest."""
+
+    engine: Classifier
+    manifest: bytes
+    model: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameRun:
+    """`n` consecutive frames of one source, first_frame .. first_frame + n - 1.
+
+    pixels: uint8 (n, bytes of a frame). captured_us: int64 (n,), Unix time by the source. taken_ns: when the agent took
+    them, by its monotonic clock.
+    """
+
+    first_frame: int
+    pixels: NDArray[np.uint8]
+    captured_us: NDArray[np.int64]
+    taken_ns: int
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def last_frame(self) -> int:
+        """The number of the last frame."""
+        return self.first_frame + len(self) - 1
+
+    def part(self, start: int, stop: int) -> FrameRun:
+        """The frames at start .. stop - 1 of this run, by position. No copy."""
+        return FrameRun(self.first_frame + start, self.pixels[start:stop], self.captured_us[start:stop], self.taken_ns)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MicroBatch:
+    """What is inferred at once: runs of one source, their frames rising; gaps between them are fine."""
+
+    source: str
+    runs: tuple[FrameRun, ...]
+
+    def __len__(self) -> int:
+        return sum(len(run) for run in self.runs)
+
+    @property
+    def last_frame(self) -> int:
+        """The number of the last frame."""
+        return self.runs[-1].last_frame
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a source is told. watermark: every frame up to it is settled. problem: why frames have no result."""
+
+    watermark: int
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """One interval. inferences, errors: frames with and without a result. Latency: frame taken to result, µs."""
+
+    inferences: int
+    errors: int
+    latency_p50_us: int
+    latency_p95_us: int

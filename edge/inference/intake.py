@@ -1,0 +1,124 @@
+"""One source's frames between the hand-over and the durable result, and what the source is to be told of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from itertools import islice
+
+from edge.inference import rules
+from edge.inference.entities import FrameRun, MicroBatch, Reply
+
+PROBLEMS_KEPT = 16
+
+
+class Intake:
+    """A source's queue. Frames that it accepted end in exactly one way: settled, unless the source leaves before.
+
+    watermark: last frame settled for good. Use it on one event loop.
+    """
+
+    def __init__(self, source: str, watermark: int, limit: int) -> None:
+        self.source = source
+        self.watermark = watermark
+        self.left = False
+        self.in_work = 0
+        self._limit = limit
+        self._accepted = watermark
+        self._waiting: deque[FrameRun] = deque()
+        self._waiting_frames = 0
+        self._ended = False
+        self._owes_reply = True  # the first reply tells where to start
+        self._problems: deque[str] = deque(maxlen=PROBLEMS_KEPT)
+        self._changed = asyncio.Event()
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether frames wait to be inferred."""
+        return bool(self._waiting)
+
+    @property
+    def held(self) -> int:
+        """Frames accepted and not settled."""
+        return self._waiting_frames + self.in_work
+
+    async def put(self, run: FrameRun) -> None:
+        """Accept the frames that are new, as soon as there is room for them; old ones are answered again."""
+        run = run.part(rules.known(run.first_frame, len(run), self._accepted), len(run))
+        if not len(run):
+            self._owes_reply = True
+            return self._tell()
+        while not rules.has_room(self.held, len(run), self._limit):
+            await self._changed.wait()
+        if self.left:
+            return None
+        self._accepted = run.last_frame
+        self._waiting.append(run)
+        self._waiting_frames += len(run)
+        return None
+
+    def take(self, limit: int) -> MicroBatch:
+        """The next frames to infer, at most `limit`. There must be some."""
+        nearest = islice(self._waiting, limit)  # each has a frame at least: more are never needed
+        amount = rules.take([(run.first_frame, len(run), run.pixels.shape[1]) for run in nearest], limit)
+        runs = [self._waiting.popleft() for _ in range(amount.whole)]
+        if amount.part:
+            run = self._waiting[0]
+            runs.append(run.part(0, amount.part))
+            self._waiting[0] = run.part(amount.part, len(run))
+        batch = MicroBatch(self.source, tuple(runs))
+        self._waiting_frames -= len(batch)
+        self.in_work += len(batch)
+        return batch
+
+    def settle(self, batch: MicroBatch, problem: str) -> None:
+        """`batch` is settled for good; `problem` says why it has no results, if it has none."""
+        self.in_work -= len(batch)
+        self.watermark = batch.last_frame
+        if problem:
+            self._problems.append(problem)
+        self._owes_reply = True
+        self._tell()
+
+    def refuse(self, problem: str) -> None:
+        """Tell the source why its batch was not accepted."""
+        self._problems.append(problem)
+        self._tell()
+
+    def end(self) -> None:
+        """The source hands in no more; the replies end once everything is settled."""
+        self._ended = True
+        self._tell()
+
+    def leave(self) -> None:
+        """The source is gone: what is not yet in work is dropped, since the source will hand it in again."""
+        self.left = True
+        self._waiting.clear()
+        self._waiting_frames = 0
+        self._tell()
+
+    async def gone(self) -> None:
+        """Return when a source that has left has nothing in work any more."""
+        while not self.left or self.in_work:
+            await self._changed.wait()
+
+    async def replies(self) -> AsyncIterator[Reply]:
+        """Where to start, then each move of the watermark (several at once become one) and each problem."""
+        while True:
+            if self.left:
+                return
+            if self._problems:
+                yield Reply(self.watermark, self._problems.popleft())
+            elif self._owes_reply:
+                self._owes_reply = False
+                yield Reply(self.watermark)
+            elif self._ended and not self.held:
+                return
+            else:
+                await self._changed.wait()
+
+    def _tell(self) -> None:
+        # A pulse: whoever waits looks again; whoever comes later looks first and does not miss it.
+        self._changed.set()
+        self._changed.clear()

@@ -1,0 +1,132 @@
+"""The Frames service on a Unix socket: how applications on the device hand frames to the agent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import numpy as np
+
+from edge.inference import rules
+from edge.inference.entities import FrameRun, MalformedFrames, SourceBusy
+from edge.inference.intake import Intake
+from edge.inference.service import Inference
+from protos.topics import MAX_GRPC_BYTES
+from protos.v1.frames_pb2 import FramesMessage, FramesReply
+from protos.v1.frames_pb2_grpc import FramesServicer, add_FramesServicer_to_server
+
+MAX_SOCKET_PATH_BYTES = 107
+"""Linux keeps a Unix socket's path in 108 bytes, the last one zero."""
+
+_SERVER = [
+    ("grpc.max_send_message_length", MAX_GRPC_BYTES),
+    ("grpc.max_receive_message_length", MAX_GRPC_BYTES),
+]
+
+_Messages = AsyncIterator[FramesMessage]
+_Context = grpc.aio.ServicerContext[FramesMessage, FramesReply]
+
+
+class SocketUnusable(Exception):
+    """The agent cannot listen at this path. The message says why and what to do."""
+
+
+class FramesService(FramesServicer):
+    """Converts between the stream of a source and its intake."""
+
+    def __init__(self, inference: Inference) -> None:
+        self._inference = inference
+
+    async def Feed(self, messages: _Messages, context: _Context) -> None:  # noqa: N802 - the contract's name
+        """One source's stream. Ends when the source has ended and everything it handed in is settled."""
+        try:
+            source = await _hello(messages)
+            async with self._inference.intake(source) as intake:
+                await self._converse(messages, intake, context)
+        except SourceBusy as error:
+            await context.abort(grpc.StatusCode.ALREADY_EXISTS, str(error))
+        except ValueError as error:  # MalformedFrames, or a source's name that is none
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+    async def _converse(self, messages: _Messages, intake: Intake, context: _Context) -> None:
+        reading = asyncio.create_task(self._read(messages, intake), name=f"frames of {intake.source}")
+        try:
+            async for reply in intake.replies():
+                await context.write(FramesReply(watermark=reply.watermark, problem=reply.problem))
+            await reading
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read(self, messages: _Messages, intake: Intake) -> None:
+        try:
+            async for message in messages:
+                await self._inference.hand_over(intake, _run(message))
+            intake.end()
+        except MalformedFrames:
+            intake.leave()
+            raise
+
+
+@asynccontextmanager
+async def frames_server(inference: Inference, path: Path) -> AsyncIterator[None]:
+    """Serve frames at `path` within the block. A socket that a killed agent left there is removed.
+
+    Raises SocketUnusable.
+    """
+    _make_way(path)
+    server = grpc.aio.server(options=_SERVER)
+    add_FramesServicer_to_server(FramesService(inference), server)  # type: ignore[no-untyped-call]
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    except RuntimeError as error:
+        raise SocketUnusable(f"cannot listen at {path}: mend the rights of its folder") from error
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(grace=None)
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
+def _make_way(path: Path) -> None:
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+        raise SocketUnusable(f"{path} is longer than {MAX_SOCKET_PATH_BYTES} bytes: use a folder with a shorter path")
+    if not path.is_socket():
+        if path.exists():
+            raise SocketUnusable(f"{path} is there and is no socket: move it away")
+        return
+    with closing(socket.socket(socket.AF_UNIX)) as probe:
+        if probe.connect_ex(os.fspath(path)) == 0:
+            raise SocketUnusable(f"another process listens at {path}: end the other agent of this folder")
+    path.unlink(missing_ok=True)
+
+
+async def _hello(messages: _Messages) -> str:
+    message = await anext(messages, None)
+    if message is None or message.WhichOneof("body") != "hello":
+        raise MalformedFrames("the first message of a stream is the hello")
+    return message.hello.source
+
+
+def _run(message: FramesMessage) -> FrameRun:
+    if message.WhichOneof("body") != "batch":
+        raise MalformedFrames("after the hello a stream holds batches only")
+    batch = message.batch
+    rules.check_batch(
+        batch.first_frame, batch.count, len(batch.pixels), len(batch.captured_offset_us), batch.first_captured_us
+    )
+    offsets = np.frombuffer(batch.captured_offset_us, "<u4").astype(np.int64)
+    return FrameRun(
+        first_frame=batch.first_frame,
+        pixels=np.frombuffer(batch.pixels, np.uint8).reshape(batch.count, -1),
+        captured_us=offsets + batch.first_captured_us,
+        taken_ns=time.monotonic_ns(),
+    )
