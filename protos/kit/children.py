@@ -16,7 +16,11 @@ except (OSError, AttributeError):
     pass
 if os.getppid() != parent:
     sys.exit("parent ended before the start")
-os.execvp(sys.argv[2], sys.argv[2:])
+try:
+    os.execvp(sys.argv[2], sys.argv[2:])
+except OSError as error:
+    print(f"{sys.argv[2]} cannot be started: {error.strerror}", file=sys.stderr)
+    sys.exit(127)
 """
 
 
@@ -24,5 +28,6 @@ def bound_to(parent: int, command: Sequence[str]) -> list[str]:
     """The command line that runs `command` so that it gets SIGTERM when process `parent` (its parent) ends.
 
     The kernel ties the signal to the thread that starts the child: start it from one that lasts as long as the process.
+    It forgets the tie when the program changes its user or group, or is set-user-id.
     """
     return [sys.executable, "-I", "-c", _BOUND, str(parent), *command]
