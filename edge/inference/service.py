@@ -55,6 +55,7 @@ class Inference:
     """The device's inference. All methods belong on the event loop of `run`.
 
     batch_frames: most frames at once, 1 to MAX_BATCH_ROWS. queue_frames: frames that one source may have unsettled.
+    inferences, errors: frames with and without a result since the start.
     """
 
     def __init__(self, outbox: Outbox, batch_frames: int = 64, queue_frames: int = 2 * MAX_BATCH_ROWS) -> None:
@@ -69,8 +70,9 @@ class Inference:
         self._changed = asyncio.Event()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._latencies: deque[NDArray[np.uint32]] = deque(maxlen=LATENCIES_KEPT)
-        self._inferences = 0
-        self._errors = 0
+        self.inferences = 0
+        self.errors = 0
+        self._counted = (0, 0)  # inferences and errors at the last `stats`
 
     async def run(self) -> None:
         """Work for ever. Run it once; frames of a cancelled run are not settled, their sources hand them in again."""
@@ -121,16 +123,16 @@ class Inference:
         """What happened since the last call."""
         latencies = np.concatenate(self._latencies) if self._latencies else np.zeros(1, np.uint32)
         p50, p95 = np.percentile(latencies, [50, 95]).astype(int).tolist()
-        stats = Stats(self._inferences, self._errors, p50, p95)
+        before, self._counted = self._counted, (self.inferences, self.errors)
         self._latencies.clear()
-        self._inferences = self._errors = 0
-        return stats
+        return Stats(self.inferences - before[0], self.errors - before[1], p50, p95)
 
     async def _infer(self) -> None:
         while True:
             if self._serving and (intake := self._next_intake()):
                 batch = intake.take(self._batch_frames)
-                self._answered.append(await self._answer(intake, batch, self._serving))
+                answered = await self._answer(intake, batch, self._serving)
+                self._answered.append(answered)  # apart: the list may have been taken during the await
                 self._tell()
             else:
                 await self._changed.wait()
@@ -161,10 +163,10 @@ class Inference:
                     error=problem,
                 )
             else:
-                self._inferences += len(batch)
+                self.inferences += len(batch)
                 self._latencies.append(latency_us)
                 return _Answered(intake, batch, new)
-        self._errors += len(batch)
+        self.errors += len(batch)
         failed = f"frames {batch.runs[0].first_frame} to {batch.last_frame} have no result: {problem}"
         return _Answered(intake, batch, NewBatch(0, b"", intake.source, batch.last_frame), failed)
 
