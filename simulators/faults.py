@@ -6,15 +6,23 @@ the golden vectors on the device can tell.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
+import zstandard
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from cloud.registry.entities import ModelVersion
+from cloud.registry.service import Registry
 from edge.inference.engine import BadModel, Engine
 from edge.inference.golden import check_golden, golden_frames
-from protos.v1.manifest_pb2 import Manifest, Variant
+from protos.v1.manifest_pb2 import COMPRESSION_ZSTD, Artifact, Manifest, Variant
+from simulators.reel import HeldOut
+
+METRICS = {"int8": "accuracy_int8", "float32": "accuracy_float"}
+"""Where a manifest says how often each variant is right."""
 
 FIRST_SHARE = 0.01  # of the largest weight buffer; doubled until the answers are wrong
 
@@ -37,6 +45,34 @@ def damage(model: bytes, wrong: Callable[[bytes], bool], seed: int) -> bytes:
     raise NotDamaged("the golden vectors come out right whatever the weights are")
 
 
+def bad_version(
+    good: Manifest, files: Mapping[str, bytes], digits: HeldOut, seed: int
+) -> tuple[Manifest, dict[str, bytes]]:
+    """A draft like `good` but with damaged `files` (by variant), and those files.
+
+    The golden vectors are the old ones; the accuracies are those of the damaged files. Raises NotDamaged.
+    """
+    draft = Manifest()
+    draft.CopyFrom(good)
+    draft.lineage.parameters["damaged_with_seed"] = str(seed)
+    metrics = {metric.name: metric for metric in draft.metrics}
+    damaged = {}
+    for variant in good.variants:
+        model = damage(files[variant.name], partial(answers_wrongly, variant=variant, manifest=good), seed)
+        damaged[variant.name] = model
+        answers = Engine(model, variant, good.preprocessing).classify(digits.images)
+        metrics[METRICS[variant.name]].value = float((answers.label == digits.labels).mean())
+    return draft, damaged
+
+
+def register_bad(registry: Registry, model: str, digits: HeldOut, seed: int, now_ms: int) -> ModelVersion:
+    """Register a damaged copy of the newest version of `model`. Raises UnknownModel, NotDamaged."""
+    good = registry.latest(model).parsed()
+    files = {variant.name: _file(registry, variant.artifact) for variant in good.variants}
+    draft, damaged = bad_version(good, files, digits, seed)
+    return registry.register(draft, damaged, now_ms)
+
+
 def answers_wrongly(model: bytes, variant: Variant, manifest: Manifest) -> bool:
     """Whether `model` still loads and runs as `variant`, but its golden outputs are not those of `manifest`."""
     frames = golden_frames(manifest.golden, manifest.preprocessing.frame_shape)
@@ -45,6 +81,13 @@ def answers_wrongly(model: bytes, variant: Variant, manifest: Manifest) -> bool:
     except BadModel:
         return False
     return bool(check_golden(manifest.golden, variant.name, outputs))
+
+
+def _file(registry: Registry, artifact: Artifact) -> bytes:
+    travelling = b"".join(registry.chunk(artifact.digest, index) for index in range(len(artifact.chunks)))
+    if artifact.compression == COMPRESSION_ZSTD:
+        return zstandard.ZstdDecompressor().decompress(travelling, max_output_size=artifact.size)
+    return travelling
 
 
 def _overwritten(model: bytes, share: float, randomness: np.random.Generator) -> bytes:

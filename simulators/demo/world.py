@@ -74,8 +74,8 @@ class World:
         return ["-m", "cloud.cli", "serve", "--dir", ".", *ports, *broker, *more]
 
     def cloud_ready(self) -> None:
-        """Wait until the API answers."""
-        self.until("the cloud's HTTP API answers", lambda: listening(self.api_port), within_s=60)
+        """Wait until every part of the cloud can do its work."""
+        self.until("the cloud is ready", lambda: self._client.get("/readyz").is_success, within_s=60)
 
     def restart_cloud(self) -> None:
         """Kill the cloud as a power cut would, then start it again on the same ports."""

@@ -16,11 +16,11 @@ import pytest
 
 from protos.v1 import frames_pb2, frames_pb2_grpc
 from simulators import sensors
-from simulators.reel import Reel
+from simulators.reel import HeldOut, Reel
 
 IMAGES = np.arange(50, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
 LABELS = np.arange(50) % 10
-REEL = Reel.of("edge-1", IMAGES, LABELS)
+REEL = Reel.of("edge-1", HeldOut(IMAGES, LABELS))
 FAST = sensors.Pace(rate=10_000, batch=10, count=100)
 
 

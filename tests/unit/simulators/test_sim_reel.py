@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulators.reel import Reel
+from simulators.reel import HeldOut, Reel
 
 IMAGES = np.arange(7, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
 LABELS = np.arange(7) % 5
-REEL = Reel.of("edge-1", IMAGES, LABELS)
+REEL = Reel.of("edge-1", HeldOut(IMAGES, LABELS))
 
 
 @given(first=st.integers(1, 10**9), count=st.integers(1, 50), cut=st.integers(0, 49))
@@ -32,7 +32,7 @@ def test_the_reel_shows_every_picture_before_it_repeats_one() -> None:
 
 
 def test_a_device_has_the_same_reel_in_every_process() -> None:
-    assert Reel.of("edge-1", IMAGES, LABELS).start == REEL.start
+    assert Reel.of("edge-1", HeldOut(IMAGES, LABELS)).start == REEL.start
 
 
 @pytest.mark.parametrize(("first", "count"), [(0, 1), (1, 0)])
@@ -41,6 +41,6 @@ def test_frames_are_numbered_from_1_and_come_at_least_one_at_a_time(first: int, 
         REEL.frames(first, count)
 
 
-def test_a_reel_needs_one_label_for_each_picture() -> None:
+def test_held_out_digits_have_one_label_for_each_picture() -> None:
     with pytest.raises(ValueError, match="one label for each"):
-        Reel.of("edge-1", IMAGES, LABELS[:3])
+        HeldOut(IMAGES, LABELS[:3])
