@@ -1,0 +1,210 @@
+"""The fleet in its database."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from cloud.fleet.entities import Desired, Outcome, UnknownDevice, UpdateState
+from cloud.fleet.service import Fleet
+from cloud.foundation.database import Database
+from protos.kit import envelope
+from protos.v1.report_pb2 import (
+    OUTCOME_COMMITTED,
+    UPDATE_STATE_COMMITTED,
+    UPDATE_STATE_DOWNLOADING,
+    Receipt,
+    Report,
+    SlotState,
+)
+from protos.v1.report_pb2 import (
+    UpdateState as WireState,
+)
+from protos.v1.uplink_pb2 import Telemetry
+
+KEY = Ed25519PrivateKey.generate()
+PUBLIC = KEY.public_key().public_bytes_raw()
+MANIFEST = b"m" * 32
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    made = Database(f"sqlite:///{tmp_path / 'fleet.db'}")
+    made.create()
+    return made
+
+
+@pytest.fixture
+def fleet(database: Database) -> Fleet:
+    return Fleet(database)
+
+
+def slot(generation: int = 0, state: WireState = UPDATE_STATE_DOWNLOADING, *, proof: bytes | None = None) -> SlotState:
+    made = SlotState(slot="default", state=state, generation=generation, running_model="digits", running_version=1)
+    if proof is not None:
+        receipt = Receipt(
+            device="edge-1", slot="default", generation=generation, manifest=proof, outcome=OUTCOME_COMMITTED
+        )
+        made.receipt.CopyFrom(envelope.sign(envelope.RECEIPT, receipt.SerializeToString(), KEY))
+    return made
+
+
+def report(*slots: SlotState, device: str = "edge-1", key: bytes = PUBLIC, at: int = 1, site: str = "a") -> Report:
+    return Report(device=device, public_key=key, labels={"site": site}, slots=slots, reported_ms=at)
+
+
+def desire(database: Database, fleet: Fleet, device: str = "edge-1", manifest: bytes = MANIFEST) -> Desired:
+    def build(generation: int) -> Desired:
+        return Desired(device, "default", generation, "digits", 2, manifest, "r-1", b"signed", 1000)
+
+    with database.transaction() as transaction:
+        return fleet.desire(transaction, device, "default", build)
+
+
+def test_a_device_that_reports_is_known_with_what_it_runs(fleet: Fleet) -> None:
+    assert fleet.observe(report(slot(3)), 1000) == []
+    device = fleet.device("edge-1")
+    assert (device.labels, device.first_seen_ms, device.last_seen_ms) == ({"site": "a"}, 1000, 1000)
+    assert (device.main.state, device.main.generation, device.main.running_version) == (UpdateState.DOWNLOADING, 3, 1)
+
+
+def test_a_repeated_report_is_no_sign_of_life(fleet: Fleet) -> None:
+    fleet.observe(report(at=1), 1000)
+    fleet.observe(report(at=1), 9000)
+    assert fleet.device("edge-1").last_seen_ms == 1000
+    fleet.observe(report(at=2), 9500)
+    assert fleet.device("edge-1").last_seen_ms == 9500
+
+
+def test_presence_may_come_before_the_first_report(fleet: Fleet) -> None:
+    fleet.presence("edge-1", online=True, now_ms=1)
+    assert fleet.devices() == []
+    fleet.observe(report(), 2)
+    assert fleet.device("edge-1").online
+    fleet.presence("edge-1", online=False, now_ms=3)
+    assert not fleet.device("edge-1").online
+
+
+def test_another_key_cannot_take_a_devices_name_until_it_is_forgotten(database: Database, fleet: Fleet) -> None:
+    fleet.observe(report(), 1)
+    desire(database, fleet)
+    other = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+    assert "another public key" in fleet.observe(report(key=other, at=2, site="b"), 2)[0].reason
+    assert fleet.device("edge-1").labels == {"site": "a"}
+    fleet.forget("edge-1")
+    assert fleet.observe(report(key=other, at=3), 3) == []
+    assert desire(database, fleet).generation == 2
+
+
+def test_what_is_unknown_is_said_to_be(fleet: Fleet) -> None:
+    with pytest.raises(UnknownDevice):
+        fleet.device("edge-9")
+    with pytest.raises(UnknownDevice):
+        fleet.forget("edge-9")
+
+
+def test_a_receipt_for_a_deployment_is_kept_once_with_its_model(database: Database, fleet: Fleet) -> None:
+    desire(database, fleet)
+    for at in (1, 2):
+        assert fleet.observe(report(slot(1, UPDATE_STATE_COMMITTED, proof=MANIFEST), at=at), at) == []
+    (receipt,) = fleet.receipts()
+    assert (receipt.device, receipt.model, receipt.version, receipt.outcome) == (
+        "edge-1",
+        "digits",
+        2,
+        Outcome.COMMITTED,
+    )
+    assert fleet.receipts(Outcome.REFUSED) == []
+
+
+@pytest.mark.parametrize(("generation", "manifest"), [(2, MANIFEST), (1, b"x" * 32)])
+def test_a_receipt_for_what_was_never_given_is_not_kept(
+    database: Database, fleet: Fleet, generation: int, manifest: bytes
+) -> None:
+    desire(database, fleet)
+    (rejection,) = fleet.observe(report(slot(generation, UPDATE_STATE_COMMITTED, proof=manifest)), 1)
+    assert "never given" in rejection.reason
+    assert fleet.receipts() == []
+    assert fleet.device("edge-1").main.generation == generation
+
+
+def test_a_late_receipt_for_a_replaced_deployment_is_kept(database: Database, fleet: Fleet) -> None:
+    desire(database, fleet)
+    desire(database, fleet, manifest=b"n" * 32)
+    fleet.observe(report(slot(1, UPDATE_STATE_COMMITTED, proof=MANIFEST)), 1)
+    assert [receipt.generation for receipt in fleet.receipts()] == [1]
+    with database.reading() as transaction:
+        (standing,) = fleet.standings(transaction, "r-1")
+    assert (standing.generation, standing.outcomes) == (2, {})
+
+
+def test_one_bad_report_costs_the_others_nothing(fleet: Fleet) -> None:
+    rejections = fleet.take([report(key=b"short"), report(device="edge-2")], 1)
+    assert [rejection.device for rejection in rejections] == ["edge-1"]
+    assert [device.id for device in fleet.devices()] == ["edge-2"]
+
+
+def test_generations_grow_by_one_for_each_device_apart(database: Database, fleet: Fleet) -> None:
+    assert [desire(database, fleet).generation for _ in range(3)] == [1, 2, 3]
+    assert desire(database, fleet, "edge-2").generation == 1
+
+
+def test_a_deployment_is_unanswered_until_the_device_reports_it_final(database: Database, fleet: Fleet) -> None:
+    desire(database, fleet)
+    new = desire(database, fleet)
+    assert fleet.unanswered() == [new]
+    fleet.observe(report(slot(1, UPDATE_STATE_COMMITTED)), 1)
+    assert fleet.unanswered() == [new]
+    fleet.observe(report(slot(2, UPDATE_STATE_DOWNLOADING), at=2), 2)
+    assert fleet.unanswered() == [new]
+    fleet.observe(report(slot(2, UPDATE_STATE_COMMITTED), at=3), 3)
+    assert fleet.unanswered() == []
+
+
+def test_only_exactly_what_was_published_counts_as_published(database: Database, fleet: Fleet) -> None:
+    old = desire(database, fleet)
+    with database.transaction() as transaction:
+        renewed = fleet.renew(transaction, 1001, 10, lambda row: replace(row, signed=b"anew", issued_ms=2000))
+    assert renewed == 1
+    fleet.mark_published([old])
+    (new,) = fleet.unpublished()
+    assert (new.generation, new.signed, new.issued_ms) == (1, b"anew", 2000)
+    fleet.mark_published([new])
+    assert fleet.unpublished() == []
+    with database.transaction() as transaction:
+        assert fleet.renew(transaction, 1001, 10, lambda row: row) == 0
+
+
+def test_devices_come_in_pages(fleet: Fleet) -> None:
+    fleet.take([report(slot(), device=f"edge-{number}") for number in range(5)], 1)
+    pages = [fleet.devices("", 2), fleet.devices("edge-1", 2), fleet.devices("edge-3", 2)]
+    assert [[device.id for device in page] for page in pages] == [
+        ["edge-0", "edge-1"],
+        ["edge-2", "edge-3"],
+        ["edge-4"],
+    ]
+    assert all(device.main.running_version == 1 for page in pages for device in page)
+
+
+def test_the_newest_telemetry_is_kept_of_devices_that_reported(fleet: Fleet) -> None:
+    fleet.telemetry("edge-1", Telemetry(inferences=1), 1)
+    fleet.observe(report(), 1)
+    assert fleet.device("edge-1").telemetry is None
+    for inferences in (10, 20):
+        fleet.telemetry("edge-1", Telemetry(inferences=inferences, interval_s=2, latency_p95_us=90), 5)
+    telemetry = fleet.device("edge-1").telemetry
+    assert telemetry is not None
+    assert (telemetry.inferences_per_s, telemetry.latency_p95_us) == (10.0, 90)
+
+
+def test_a_rollout_is_told_who_came_or_changed_labels(database: Database, fleet: Fleet) -> None:
+    fleet.observe(report(), 1000)
+    fleet.observe(report(at=2), 5000)
+    with database.reading() as transaction:
+        assert fleet.labelled_since(transaction, 1001) == []
+    fleet.observe(report(at=3, site="b"), 6000)
+    with database.reading() as transaction:
+        assert fleet.labelled_since(transaction, 1001) == [("edge-1", {"site": "b"})]
