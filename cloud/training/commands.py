@@ -1,0 +1,134 @@
+"""`littoral train`."""
+
+from __future__ import annotations
+
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import click
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cloud.foundation.database import Database, DatabaseFailed
+from cloud.foundation.settings import CloudSettings
+from cloud.foundation.show import emit, json_option, table
+from cloud.identity.entities import KeysFailed
+from cloud.identity.service import Identity
+from cloud.registry.blobs import Blobs
+from cloud.registry.entities import Unpublishable, described
+from cloud.registry.service import Registry
+from cloud.training.entities import Options, QuantisationLoss, Step, TrainedModel, UnreadableDataset
+from protos import topics
+from protos.kit import settings
+
+LARGEST_SEED = 2**31 // 1_000_003 - 1
+"""So that the seeds of all replicas stay apart and within 32 bits."""
+
+
+def _model_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    try:
+        return topics.checked_name(value, "model")
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command(epilog="Example: littoral train --data digits --model digits --epochs 12")
+@click.option(
+    "--data",
+    default="digits",
+    show_default=True,
+    metavar="digits|DIR",
+    help="The embedded digits, or a folder with MNIST in IDX files.",
+)
+@click.option("--model", default="digits", show_default=True, callback=_model_name, help="Name to register it under.")
+@click.option(
+    "--epochs", type=click.IntRange(1, 10_000), help="How often every image is seen; by default what the data needs."
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, LARGEST_SEED),
+    default=1,
+    show_default=True,
+    help="The same seed gives the same model.",
+)
+@settings.options(CloudSettings, only=("dir", "database"))
+@json_option
+def train(
+    *, data: str, model: str, epochs: int | None, seed: int, config: Path | None, as_json: bool, **flags: object
+) -> None:
+    """Train a CNN, quantise it to int8, judge both on held-out images, sign and register it as the next version.
+
+    Nothing is registered if int8 is right on over one point fewer of the images than float.
+    """
+    chosen = settings.load(CloudSettings, config, flags)
+    started = time.monotonic()
+    try:
+        registry = _registry(chosen)  # before the long work, so that a folder that cannot be written costs no minutes
+        trained = _train(data, Options(epochs=epochs or 0, seed=seed))
+        published = _publish(trained, registry, model)
+    except (UnreadableDataset, QuantisationLoss, Unpublishable, DatabaseFailed, KeysFailed, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    emit(published | {"seconds": round(time.monotonic() - started, 1)}, as_json, _drawn)
+
+
+def _registry(chosen: CloudSettings) -> Registry:
+    identity = Identity(chosen.dir)
+    database = Database(chosen.database_url)
+    database.create()
+    return Registry(database, Blobs(chosen.blobs), identity.sign)
+
+
+def _train(data: str, options: Options) -> TrainedModel:
+    from cloud.training.quiet import native_logs_hidden  # noqa: PLC0415 - --help must not wait for these imports
+
+    with native_logs_hidden(UnreadableDataset, QuantisationLoss) as stderr:
+        from cloud.training import datasets, service  # noqa: PLC0415
+
+        dataset = datasets.load(data)
+        console = Console(file=stderr)
+        console.print(
+            f"{dataset.name}: {len(dataset.train_labels)} images to train, {len(dataset.test_labels)} held out"
+        )
+        with _bar(console) as bar:
+            task = bar.add_task("starting", total=1.0, result="")
+
+            def told(step: Step) -> None:
+                name = f"epoch {step.epoch}/{step.epochs}" if step.done < 1 else "quantising and judging"
+                result = f"loss {step.loss:.4f}  accuracy {step.accuracy:.2%}"
+                bar.update(task, description=name, completed=step.done, result=result)
+
+            return service.train(dataset, options, _code_version(), told)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[result]}"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+
+
+def _publish(trained: TrainedModel, registry: Registry, model: str) -> dict[str, object]:
+    from cloud.training import service  # noqa: PLC0415 - as above
+
+    return described(service.publish(trained, registry, model, int(time.time() * 1000)))
+
+
+def _code_version() -> str:
+    try:
+        return version("littoral")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _drawn(published: dict[str, object]) -> RenderableType:
+    title = f"{published['model']} version {published['version']}, in {published['seconds']} s"
+    accuracy = {"float32": published["accuracy_float"], "int8": published["accuracy_int8"]}
+    rows = [
+        (variant["name"], f"{accuracy[variant['name']]:.2%}", variant["bytes"], variant["digest"][:12])
+        for variant in published["variants"]  # type: ignore[attr-defined]
+    ]
+    return table(title, ("variant", "accuracy", "bytes", "digest"), rows)

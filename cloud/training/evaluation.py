@@ -1,0 +1,64 @@
+"""Judges a TFLite file on held-out images with the code that will run it on the devices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.training.rules import choose_golden, margins
+from edge.inference.engine import Engine, tensor_specs
+from edge.inference.golden import expected
+from protos.v1.manifest_pb2 import GoldenVector, Preprocessing, Variant
+
+# What a golden output may differ by between processors: kernels round differently, by a step in each layer.
+TOLERANCE_STEPS = 8.0
+TOLERANCE_FLOAT = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What one variant answered. outputs: (n, classes) as the file gives them. scores: the same as float32, 0 to 1."""
+
+    variant: Variant
+    accuracy: float
+    outputs: NDArray[np.generic]
+    scores: NDArray[np.float32]
+
+
+def preprocessing(frame_shape: tuple[int, ...]) -> Preprocessing:
+    """Pixels to 0..1, as in training."""
+    return Preprocessing(frame_shape=frame_shape, scale=1 / 255)
+
+
+def judge(
+    name: str, model: bytes, images: NDArray[np.uint8], labels: NDArray[np.integer], threads: int = 1
+) -> Judgement:
+    """Run `model` as variant `name` over uint8 images (n, h, w) with labels (n,). Raises BadModel."""
+    input_spec, output_spec = tensor_specs(model)
+    variant = Variant(name=name, input=input_spec, output=output_spec)
+    engine = Engine(model, variant, preprocessing(images.shape[1:]), threads)
+    outputs = engine.raw(images)
+    scores = outputs.astype(np.float32)
+    if output_spec.scale:
+        scores = (scores - output_spec.zero_point) * np.float32(output_spec.scale)
+    return Judgement(variant, float((outputs.argmax(axis=1) == labels).mean()), outputs, scores)
+
+
+def golden_vectors(judgements: Mapping[str, Judgement], images: NDArray[np.uint8]) -> tuple[GoldenVector, ...]:
+    """A few of the judged images, with what each variant answered to them. The variants agree on each."""
+    answers = np.stack([judgement.scores.argmax(axis=1) for judgement in judgements.values()])
+    margin = np.min([margins(judgement.scores) for judgement in judgements.values()], axis=0)
+    agreed = np.flatnonzero((answers == answers[0]).all(axis=0))
+    chosen = agreed[choose_golden(answers[0][agreed], margin[agreed])]
+    return tuple(_golden(judgements, images, int(index)) for index in chosen)
+
+
+def _golden(judgements: Mapping[str, Judgement], images: NDArray[np.uint8], index: int) -> GoldenVector:
+    expectations = [
+        expected(name, judgement.outputs[index], TOLERANCE_STEPS if judgement.variant.output.scale else TOLERANCE_FLOAT)
+        for name, judgement in judgements.items()
+    ]
+    return GoldenVector(frame=images[index].tobytes(), expected=expectations)

@@ -1,0 +1,88 @@
+"""Train, quantise, judge, publish."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+
+from cloud.registry.entities import ModelVersion
+from cloud.registry.service import Registry
+from cloud.training import rules
+from cloud.training.datasets import Dataset
+from cloud.training.entities import FLOAT, INT8, Options, Progress, TrainedModel
+from cloud.training.evaluation import Judgement, golden_vectors, judge, preprocessing
+from protos.v1.manifest_pb2 import Lineage, Manifest, Metric
+
+VARIANTS = (INT8, FLOAT)
+"""In the order of the manifest."""
+
+METRICS = {FLOAT: "accuracy_float", INT8: "accuracy_int8"}
+
+
+def train(dataset: Dataset, options: Options, code_version: str, progress: Progress) -> TrainedModel:
+    """A model trained on `dataset` and judged on its held-out images.
+
+    `progress` is told every few steps. Raises QuantisationLoss, and BadModel if the result cannot be run.
+    """
+    from cloud.training.converter import convert  # noqa: PLC0415 - TensorFlow is slow to import
+    from cloud.training.trainer import Trainer  # noqa: PLC0415
+
+    epochs = options.epochs or rules.default_epochs(len(dataset.train_labels))
+    network = Trainer(dataset, options, epochs).run(progress)
+    files = convert(network, dataset.train_images)
+    return judged(dataset, files, lineage(dataset, options, epochs, code_version))
+
+
+def judged(dataset: Dataset, files: Mapping[str, bytes], origin: Lineage) -> TrainedModel:
+    """TFLite `files` by variant as a model that may be published. Raises QuantisationLoss or BadModel."""
+    threads = os.cpu_count() or 1
+    judgements: dict[str, Judgement] = {
+        name: judge(name, files[name], dataset.test_images, dataset.test_labels, threads) for name in VARIANTS
+    }
+    rules.check_quantisation(judgements[FLOAT].accuracy, judgements[INT8].accuracy)
+    return TrainedModel(
+        files=dict(files),
+        variants=tuple(judgement.variant for judgement in judgements.values()),
+        accuracy={name: judgement.accuracy for name, judgement in judgements.items()},
+        preprocessing=preprocessing(dataset.frame_shape),
+        labels=tuple(str(label) for label in range(dataset.classes)),
+        golden=golden_vectors(judgements, dataset.test_images),
+        lineage=origin,
+    )
+
+
+def publish(trained: TrainedModel, registry: Registry, model: str, now_ms: int) -> ModelVersion:
+    """Register `trained` as the next version of `model`. Raises Unpublishable."""
+    return registry.register(draft(trained, model), trained.files, now_ms)
+
+
+def draft(trained: TrainedModel, model: str) -> Manifest:
+    """The manifest of `trained`, but for what the registry fills in: version, time and artifacts."""
+    return Manifest(
+        model=model,
+        variants=trained.variants,
+        preprocessing=trained.preprocessing,
+        labels=trained.labels,
+        metrics=[Metric(name=METRICS[name], value=trained.accuracy[name]) for name in (FLOAT, INT8)],
+        golden=trained.golden,
+        lineage=trained.lineage,
+    )
+
+
+def lineage(dataset: Dataset, options: Options, epochs: int, code_version: str) -> Lineage:
+    """Where the model comes from. The run is named by all that determines the result: to repeat it is the same run."""
+    parameters = {
+        "batch": str(options.batch),
+        "epochs": str(epochs),
+        "rate": f"{options.rate:g}",
+        "seed": str(options.seed),
+    }
+    determining = repr((dataset.digest.hex(), code_version, sorted(parameters.items())))
+    return Lineage(
+        dataset=dataset.name,
+        dataset_digest=dataset.digest,
+        code_version=code_version,
+        training_run=hashlib.sha256(determining.encode()).hexdigest()[:16],
+        parameters=parameters,
+    )
