@@ -41,10 +41,11 @@ import click
     "--json", "as_json", is_flag=True, help="Print the summary as one JSON object, and nothing else on standard output."
 )
 def demo(folder: Path | None, data: str, agents: int, broker: str, *, keep: bool, as_json: bool) -> None:
-    """Run the whole loop on this machine: train, quantise, sign, roll out to agents, bring every result back.
+    """Run the whole loop on this machine, from training to results.
 
-    A second version follows, then a damaged third one that the canary must refuse. Exit code 0 only if the fleet ended
-    on version 2 with no result lost or doubled; 1 with the reasons otherwise; 130 after Ctrl-C.
+    Trains, quantises, signs, rolls out to agents and brings every result back; then a version 2 the same way; then a
+    damaged version 3 that the canary must refuse. Exit code 0 only if the fleet ended on version 2 with no result lost
+    or doubled; 1 with the reasons otherwise; 130 after Ctrl-C.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:

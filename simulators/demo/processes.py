@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -60,11 +60,11 @@ class Processes:
     ) -> None:
         self.close()
 
-    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Child:
+    def start(self, name: str, command: Sequence[str]) -> Child:
         """Start `command` (without the interpreter: `-m module arguments`) with its output appended to its log file."""
         log = self._logs / f"{name}.log"
         with log.open("ab") as output:
-            child = Child(name, self._spawn(command, output.fileno(), environment), log)
+            child = Child(name, self._spawn(command, output.fileno()), log)
         self._running[name] = child
         return child
 
@@ -76,7 +76,7 @@ class Processes:
         visible: its output is for the person, on standard error, rather than for the log.
         """
         if visible:
-            child = Child(name, self._spawn(command, sys.stderr.fileno(), None), None)
+            child = Child(name, self._spawn(command, sys.stderr.fileno()), None)
             self._running[name] = child
         else:
             child = self.start(name, command)
@@ -127,24 +127,27 @@ class Processes:
                 child.process.kill()
                 child.process.wait()
 
-    def _own_places(self) -> dict[str, str]:
-        """Where libraries keep what they write unasked: in the data folder, like everything else."""
+    def environment(self) -> dict[str, str]:
+        """The processes' environment: they find our packages, and what libraries write unasked goes to the folder.
+
+        Settings meant for the person's own cloud and devices do not reach them.
+        """
         temporary = self._folder / "tmp"
         temporary.mkdir(exist_ok=True)
-        return {"TMPDIR": str(temporary), "KERAS_HOME": str(temporary / "keras")}
+        path = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
+        own_places = {"TMPDIR": str(temporary), "KERAS_HOME": str(temporary / "keras")}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("LITTORAL_")}
+        return {**inherited, **own_places, "PYTHONPATH": path}
 
     def tail(self, name: str) -> str:
         """The last lines of a process's log."""
         return tail(self._logs / f"{name}.log")
 
-    def _spawn(
-        self, command: Sequence[str], output: int, environment: Mapping[str, str] | None
-    ) -> subprocess.Popen[bytes]:
-        path = os.pathsep.join(filter(None, [str(PACKAGES), os.environ.get("PYTHONPATH")]))
+    def _spawn(self, command: Sequence[str], output: int) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             bound_to(os.getpid(), [sys.executable, *command]),
             cwd=self._folder,
-            env={**os.environ, "PYTHONPATH": path, **self._own_places(), **(environment or {})},
+            env=self.environment(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

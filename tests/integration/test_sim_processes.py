@@ -113,3 +113,13 @@ def test_a_process_that_does_not_stop_in_time_is_ended_and_told(tmp_path: Path) 
 
 def test_a_free_port_is_one_on_which_nobody_listens() -> None:
     assert not listening(free_port())
+
+
+def test_settings_of_the_persons_own_cloud_do_not_reach_the_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LITTORAL_BROKER", "mqtt://elsewhere")
+    with Processes(tmp_path) as processes:
+        processes.run("environment", ["-c", "import os; print(*os.environ)"])
+        assert "PYTHONPATH" in processes.tail("environment")
+        assert "LITTORAL_BROKER" not in processes.tail("environment")
