@@ -25,11 +25,7 @@ class NotForUs(Exception):
 
 
 class Expired(Exception):
-    """A genuine deployment that came too late to be started."""
-
-    def __init__(self, target: Target, message: str) -> None:
-        super().__init__(message)
-        self.target = target
+    """A genuine deployment that came too late to be started. It is no refusal: the cloud may sign it anew."""
 
 
 def read(data: bytes, device: str, slot: str, keys: Mapping[str, Ed25519PublicKey]) -> Target:
@@ -67,9 +63,8 @@ def check_expiry(target: Target, now_ms: int, newest_issued_ms: int) -> None:
     now_ms = max(now_ms, EARLIEST_MS, newest_issued_ms, target.issued_ms)
     if now_ms >= target.expires_ms:
         raise Expired(
-            target,
-            f"the deployment expired at {_text(target.expires_ms)}, it is {_text(now_ms)} here: "
-            "deploy again, or set the device's clock",
+            f"the deployment of generation {target.generation} expired at {_text(target.expires_ms)}, it is "
+            f"{_text(now_ms)} here: set the device's clock if that is wrong, or deploy again"
         )
 
 

@@ -49,6 +49,23 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
+class Running:
+    """The model that answers the frames now. manifest: its digest."""
+
+    model: str
+    version: int
+    manifest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Chunks of the artifact being fetched: all, and those on this device."""
+
+    total: int = 0
+    present: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Update:
     """All that must survive a power cut about the newest deployment.
 
@@ -90,14 +107,6 @@ class Desired:
     """A deployment that passed every check."""
 
     target: Target
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """A genuine deployment for this device whose time was over when it came."""
-
-    target: Target
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +164,7 @@ class Restarted:
     """The agent began anew with what it remembered."""
 
 
-Event = Desired | Late | Obtained | Settled | Proved | TakenOver | Held | Unfit | Broke | Delayed | Restarted
+Event = Desired | Obtained | Settled | Proved | TakenOver | Held | Unfit | Broke | Delayed | Restarted
 
 
 class IllegalEvent(Exception):

@@ -13,7 +13,6 @@ from edge.update.entities import (
     Event,
     Held,
     IllegalEvent,
-    Late,
     Obtained,
     Proved,
     Restarted,
@@ -37,12 +36,10 @@ MOST_TAKEOVERS = 5
 TABLE: Mapping[State, Mapping[type[Event], tuple[State, Effects]]] = {
     State.IDLE: {
         Desired:   (State.DOWNLOADING, (Effect.OBTAIN,)),
-        Late:      (State.REFUSED,     (Effect.SIGN,)),
         Restarted: (State.IDLE,        ()),
     },
     State.DOWNLOADING: {
         Desired:   (State.DOWNLOADING, (Effect.OBTAIN,)),
-        Late:      (State.REFUSED,     (Effect.SIGN,)),
         Obtained:  (State.VERIFYING,   (Effect.PROVE,)),
         Settled:   (State.COMMITTED,   (Effect.SIGN,)),
         Unfit:     (State.REFUSED,     (Effect.SIGN,)),
@@ -51,7 +48,6 @@ TABLE: Mapping[State, Mapping[type[Event], tuple[State, Effects]]] = {
     },
     State.VERIFYING: {
         Desired:   (State.DOWNLOADING, (Effect.OBTAIN,)),
-        Late:      (State.REFUSED,     (Effect.SIGN,)),
         Proved:    (State.STAGED,      (Effect.TAKE_OVER,)),
         Unfit:     (State.REFUSED,     (Effect.SIGN,)),
         Delayed:   (State.DOWNLOADING, (Effect.PAUSE, Effect.OBTAIN)),
@@ -59,7 +55,6 @@ TABLE: Mapping[State, Mapping[type[Event], tuple[State, Effects]]] = {
     },
     State.STAGED: {
         Desired:   (State.DOWNLOADING, (Effect.GO_BACK, Effect.OBTAIN)),
-        Late:      (State.REFUSED,     (Effect.GO_BACK, Effect.SIGN)),
         TakenOver: (State.TRIAL,       (Effect.HOLD,)),
         Unfit:     (State.REFUSED,     (Effect.GO_BACK, Effect.SIGN)),
         Broke:     (State.ROLLED_BACK, (Effect.GO_BACK, Effect.SIGN)),
@@ -68,7 +63,6 @@ TABLE: Mapping[State, Mapping[type[Event], tuple[State, Effects]]] = {
     },
     State.TRIAL: {
         Desired:   (State.DOWNLOADING, (Effect.GO_BACK, Effect.OBTAIN)),
-        Late:      (State.REFUSED,     (Effect.GO_BACK, Effect.SIGN)),
         Held:      (State.COMMITTED,   (Effect.SIGN,)),
         Broke:     (State.ROLLED_BACK, (Effect.GO_BACK, Effect.SIGN)),
         Delayed:   (State.TRIAL,       (Effect.PAUSE, Effect.HOLD)),
@@ -76,17 +70,14 @@ TABLE: Mapping[State, Mapping[type[Event], tuple[State, Effects]]] = {
     },
     State.COMMITTED: {
         Desired:   (State.DOWNLOADING, (Effect.OBTAIN,)),
-        Late:      (State.REFUSED,     (Effect.SIGN,)),
         Restarted: (State.COMMITTED,   ()),
     },
     State.REFUSED: {
         Desired:   (State.DOWNLOADING, (Effect.OBTAIN,)),
-        Late:      (State.REFUSED,     (Effect.SIGN,)),
         Restarted: (State.REFUSED,     ()),
     },
     State.ROLLED_BACK: {
         Desired:   (State.DOWNLOADING, (Effect.OBTAIN,)),
-        Late:      (State.REFUSED,     (Effect.SIGN,)),
         Restarted: (State.ROLLED_BACK, ()),
     },
 }
@@ -98,7 +89,7 @@ def decide(update: Update, event: Event, now_ms: int) -> tuple[Update, Effects]:
     move = TABLE[update.state].get(type(event))
     if move is None:
         raise IllegalEvent(f"{type(event).__name__} while {update.state}")
-    if isinstance(event, Desired | Late) and event.target.generation <= update.generation:
+    if isinstance(event, Desired) and event.target.generation <= update.generation:
         raise IllegalEvent(f"generation {event.target.generation} after {update.generation}")
     state, effects = move
     since_ms = now_ms if state is not update.state else update.since_ms
@@ -143,8 +134,6 @@ def _learn(update: Update, event: Event) -> Update:
     match event:
         case Desired(target):
             learnt = Update(target=target, proven=update.proven)
-        case Late(target, reason):
-            learnt = Update(target=target, proven=update.proven, reason=reason)
         case Settled(proof):
             learnt = replace(learnt, proof=proof, proven=proof)
         case Proved(proof):

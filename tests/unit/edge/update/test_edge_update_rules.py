@@ -15,7 +15,6 @@ from edge.update.entities import (
     Event,
     Held,
     IllegalEvent,
-    Late,
     Obtained,
     Proof,
     Proved,
@@ -54,7 +53,6 @@ reasons = st.sampled_from(["link down", "disk full"])
 generations = st.integers(0, 6)
 events = st.one_of(
     st.builds(Desired, generations.map(target)),
-    st.builds(Late, generations.map(target), reasons),
     st.builds(Settled, st.sampled_from([proof(), None])),
     st.builds(Proved, st.just(proof())),
     st.sampled_from([Obtained(), TakenOver(), Held(), Restarted()]),
@@ -153,12 +151,6 @@ def test_progress_clears_the_reason_of_a_passing_problem() -> None:
 def test_a_model_that_breaks_in_its_trial_goes_back() -> None:
     update, effects = decide(played(*COMMITTED[:4]), Broke("3 errors"), 0)
     assert (update.state, update.reason, effects) == (State.ROLLED_BACK, "3 errors", (Effect.GO_BACK, Effect.SIGN))
-
-
-def test_a_late_deployment_is_refused_with_its_reason_and_raises_the_generation() -> None:
-    update, effects = decide(played(*COMMITTED), Late(target(2), "expired"), 0)
-    assert (update.state, update.generation, update.reason) == (State.REFUSED, 2, "expired")
-    assert effects == (Effect.SIGN,)
 
 
 def test_a_restart_in_the_middle_begins_again_with_what_is_on_the_device() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -130,8 +131,7 @@ time.sleep(600)"""
         proving = asyncio.create_task(
             prover.prove(digest=b"m", manifest=b"", artifact=b"a", variant="int8", model=Path(), timeout_s=600)
         )
-        while not pid.exists():  # noqa: ASYNC110 - the child can only leave a file
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(appeared, pid)
         proving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await proving
@@ -139,6 +139,11 @@ time.sleep(600)"""
     asyncio.run(begin_and_cancel())
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
+
+
+def appeared(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.01)
 
 
 LIMITED = "from edge.update.trial import limit; limit({memory}, {seconds}); "
