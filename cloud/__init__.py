@@ -1,0 +1,1 @@
+"""The cloud: trains models, rolls them out, takes the results in."""

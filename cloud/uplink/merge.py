@@ -74,11 +74,12 @@ class Merger:
 
     async def run(self) -> None:
         """Commit what arrives, until `close` has been called and nothing waits any more."""
+        thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
         try:
-            with ThreadPoolExecutor(1, thread_name_prefix="commit") as thread:
-                while await self._due():
-                    await self._commit_together(thread, self._take())
+            while await self._due():
+                await self._commit_together(thread, self._take())
         finally:
+            thread.shutdown(wait=False)  # waiting here for a commit that hangs would stop everything else
             _fail(self._waiting, NotCommitted("the ingest has stopped"))
 
     def close(self) -> None:

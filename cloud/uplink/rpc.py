@@ -226,16 +226,19 @@ class IngestServer:
         self._server = grpc.aio.server(options=OPTIONS)
         uplink_pb2_grpc.add_UplinkServicer_to_server(service, self._server)  # type: ignore[no-untyped-call]
 
-    async def start(self, host: str, port: int) -> int:
-        """Accept devices; returns the port (which `port` 0 leaves to the system). Raises CannotListen."""
+    def bind(self, host: str, port: int) -> int:
+        """Claim the address; returns the port (which `port` 0 leaves to the system). Raises CannotListen."""
         try:
-            bound = self._server.add_insecure_port(f"{host}:{port}")
+            return self._server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
         except RuntimeError as error:
             raise CannotListen(
-                f"ingest cannot listen on {host}:{port}: is another process there? Choose another --ingest-port"
+                f"the ingest cannot listen on {host}:{port}: is another process there? "
+                "Choose another port with --ingest-port"
             ) from error
+
+    async def start(self) -> None:
+        """Serve the devices that come to the claimed address."""
         await self._server.start()
-        return bound
 
     async def stop(self, grace_s: float) -> None:
         """End all streams; within `grace_s` each gets the acknowledgements of all that it handed in."""

@@ -64,7 +64,8 @@ async def running_cloud(folder: Path, *, wait_s: float = 0.005) -> AsyncIterator
     merger = Merger(ingest.commit, rows=5000, wait_s=wait_s)
     told: list[tuple[str, uplink_pb2.Telemetry]] = []
     server = IngestServer(UplinkService(ingest, merger, lambda device, telemetry: told.append((device, telemetry))))
-    port = await server.start("127.0.0.1", 0)
+    port = server.bind("127.0.0.1", 0)
+    await server.start()
     merging = asyncio.create_task(merger.run())
     try:
         yield Cloud(database, server, f"127.0.0.1:{port}", told)

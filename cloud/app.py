@@ -1,0 +1,306 @@
+"""The running cloud: the rooms put together, the roles started in order and ended in the reverse order."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from cloud.delivery.mqtt import Publisher
+from cloud.fleet import routes as fleet_routes
+from cloud.fleet.mqtt import FleetMessages
+from cloud.fleet.service import Fleet
+from cloud.foundation.broker import BrokerFailed, embedded_broker
+from cloud.foundation.database import Database, DatabaseFailed
+from cloud.foundation.settings import CloudSettings
+from cloud.identity.entities import KeysFailed
+from cloud.identity.service import Identity
+from cloud.registry import routes as registry_routes
+from cloud.registry.blobs import Blobs
+from cloud.registry.entities import UnknownModel
+from cloud.registry.service import Registry
+from cloud.rollouts import routes as rollouts_routes
+from cloud.rollouts.controller import Controller
+from cloud.rollouts.service import Rollouts
+from cloud.routes import create_api
+from cloud.uplink import routes as uplink_routes
+from cloud.uplink.entities import KnownVersion
+from cloud.uplink.merge import Merger
+from cloud.uplink.rpc import CannotListen, IngestServer, UplinkService
+from cloud.uplink.service import Ingest
+from protos.kit.link import Address, Link
+from protos.v1.uplink_pb2 import Telemetry
+
+ROLES = frozenset({"api", "ingest", "publisher", "controller"})
+DRAIN_S = 10.0
+"""All parts together have this long to end in order; what then still runs is cut off."""
+STREAMS_S = 4.0
+REQUESTS_S = 3
+
+log = structlog.get_logger()
+
+
+class StartFailed(Exception):
+    """The cloud cannot run with these settings here; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """The services of one process."""
+
+    database: Database
+    identity: Identity
+    registry: Registry
+    fleet: Fleet
+    rollouts: Rollouts
+    ingest: Ingest
+
+
+@contextmanager
+def compose(settings: CloudSettings) -> Iterator[Rooms]:
+    """All services on the settings' database and folder, both made if they are missing. Raises StartFailed."""
+    try:
+        settings.dir.mkdir(parents=True, exist_ok=True)
+        database = Database(settings.database_url)
+        database.create()
+        identity = Identity(settings.dir)
+    except (DatabaseFailed, KeysFailed, OSError) as error:
+        raise StartFailed(str(error)) from error
+    registry = Registry(database, Blobs(settings.blobs), identity.sign)
+    fleet = Fleet(database)
+    rollouts = Rollouts(database, registry, fleet, identity.sign, settings.deployment_days)
+    try:
+        yield Rooms(database, identity, registry, fleet, rollouts, Ingest(database, known_versions(registry)))
+    finally:
+        database.close()
+
+
+def known_versions(registry: Registry) -> Callable[[bytes], KnownVersion | None]:
+    """What the uplink asks of the registry. A version never changes, so each is read once; an unknown one may come."""
+    found: dict[bytes, KnownVersion] = {}
+
+    def known(manifest_digest: bytes) -> KnownVersion | None:
+        if manifest_digest not in found:
+            try:
+                registered = registry.by_digest(manifest_digest)
+            except UnknownModel:
+                return None
+            classes = len(registered.parsed().labels)
+            found[manifest_digest] = KnownVersion(registered.model, registered.version, classes)
+        return found[manifest_digest]
+
+    return known
+
+
+async def serve(settings: CloudSettings, roles: frozenset[str] = ROLES) -> None:
+    """Run the given roles until SIGTERM or SIGINT, then end them without losing anything. Raises StartFailed."""
+    try:
+        with _until_signalled() as stop, compose(settings) as rooms:
+            await _Process(settings, roles, rooms, stop).run()
+    except BaseExceptionGroup as group:
+        if failed := group.subgroup(StartFailed):
+            raise failed.exceptions[0] from None
+        raise
+
+
+class _Process:
+    """This process's roles. Each `_start_…` puts what ends it on the stack."""
+
+    def __init__(self, settings: CloudSettings, roles: frozenset[str], rooms: Rooms, stop: asyncio.Event) -> None:
+        self._settings = settings
+        self._roles = roles
+        self._rooms = rooms
+        self._stop = stop
+        self._link: Link | None = None
+        self._tasks = asyncio.TaskGroup()
+        self._running: list[asyncio.Task[None]] = []
+        self._stack = AsyncExitStack()
+        self._addresses: dict[str, str] = {}
+
+    async def run(self) -> None:
+        async with self._tasks, self._stack:
+            await self._start()
+            log.info("cloud ready", roles=sorted(self._roles), **self._addresses)
+            await self._stop.wait()
+            log.info("cloud stops")
+            await self._end()
+        log.info("cloud stopped")
+
+    async def _start(self) -> None:
+        try:
+            # Addresses are claimed before anything runs: at a taken one nothing has to be ended again.
+            api = self._listen() if "api" in self._roles else None
+            ingest = self._bind_ingest() if "ingest" in self._roles else None
+            broker = await self._start_broker()
+            if self._roles & {"publisher", "controller"}:
+                self._start_link(broker)
+            if ingest:
+                await self._start_ingest(*ingest)
+            if api:
+                await self._start_api(api)
+        except (BrokerFailed, CannotListen, OSError) as error:
+            raise StartFailed(str(error)) from error
+
+    async def _end(self) -> None:
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                await self._stack.aclose()
+        except TimeoutError:
+            log.error("cloud did not stop in time: what still runs is cut off", seconds=DRAIN_S)
+            for task in self._running:
+                task.cancel()
+
+    async def _start_broker(self) -> Address:
+        settings = self._settings
+        if settings.broker:
+            return Address.parse(settings.broker)
+        if "publisher" not in self._roles:
+            return Address(settings.host, settings.broker_port)
+        broker = embedded_broker(settings.broker_kind, settings.host, settings.broker_port, settings.dir)
+        address = await self._stack.enter_async_context(broker)
+        self._addresses["broker"] = str(address)
+        return address
+
+    def _start_link(self, broker: Address) -> None:
+        name = "all" if self._roles == ROLES else "-".join(sorted(self._roles))
+        self._link = link = Link(broker, f"littoral-cloud-{name}-{secrets.token_hex(4)}")
+        self._background("link", link.run())
+        rooms = self._rooms
+        if "controller" in self._roles:
+            self._background("fleet messages", FleetMessages(link, rooms.fleet).run())
+            self._background("controller", Controller(rooms.rollouts).run())
+        if "publisher" in self._roles:
+            self._background("publisher", Publisher(link, rooms.registry, rooms.fleet).run())
+
+    def _bind_ingest(self) -> tuple[IngestServer, Merger]:
+        settings, ingest = self._settings, self._rooms.ingest
+        merger = Merger(ingest.commit, rows=settings.ingest_rows, wait_s=settings.ingest_ms / 1000)
+        server = IngestServer(UplinkService(ingest, merger, partial(_take_telemetry, self._rooms.fleet)))
+        server.bind(settings.host, settings.ingest_port)
+        return server, merger
+
+    async def _start_ingest(self, server: IngestServer, merger: Merger) -> None:
+        await server.start()
+        merging = self._task("merger", merger.run())
+
+        async def drain() -> None:
+            await server.stop(STREAMS_S)
+            merger.close()
+            await asyncio.wait({merging})
+
+        self._stack.push_async_callback(drain)
+        self._addresses["ingest"] = f"{self._settings.host}:{self._settings.ingest_port}"
+
+    def _listen(self) -> socket.socket:
+        host, port = self._settings.host, self._settings.api_port
+        listener = self._stack.enter_context(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise StartFailed(
+                f"the API cannot listen on {host}:{port}: {error.strerror}. Choose another port with --api-port"
+            ) from error
+        return listener
+
+    async def _start_api(self, listener: socket.socket) -> None:
+        server = _HttpServer(self._api())
+        serving = self._task("api", server.serve([listener]))
+
+        async def drain() -> None:
+            server.should_exit = True
+            await asyncio.wait({serving})
+
+        self._stack.push_async_callback(drain)
+        await server.accepting.wait()
+        self._addresses["api"] = f"http://{self._settings.host}:{self._settings.api_port}"
+
+    def _api(self) -> FastAPI:
+        rooms = self._rooms
+        routers = [
+            registry_routes.router(rooms.registry),
+            fleet_routes.router(rooms.fleet),
+            rollouts_routes.router(rooms.rollouts),
+            uplink_routes.router(rooms.ingest),
+        ]
+        return create_api(routers, rooms.identity.trust, self._readiness)
+
+    def _readiness(self) -> dict[str, bool]:
+        parts = {"database": _answers(self._rooms.database), "serving": not self._stop.is_set()}
+        return parts | ({"broker": self._link.connected.is_set()} if self._link else {})
+
+    def _task(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` beside the rest; if it fails, so does the process."""
+        task = self._tasks.create_task(work, name=name)
+        self._running.append(task)
+        return task
+
+    def _background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work`, which never ends by itself, until it is cancelled at the end."""
+        task = self._task(name, work)
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.wait({task})
+
+        self._stack.push_async_callback(end)
+
+
+class _HttpServer(uvicorn.Server):
+    """Tells when it accepts connections, and leaves the process's signals alone."""
+
+    def __init__(self, api: FastAPI) -> None:
+        # No lifespan: the rooms live as long as the process, whether or not this role is among its own.
+        super().__init__(
+            uvicorn.Config(api, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=REQUESTS_S)
+        )
+        self.accepting = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        self.accepting.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are for the whole process, which ends this server in its turn."""
+        yield
+
+
+@contextmanager
+def _until_signalled() -> Iterator[asyncio.Event]:
+    """An event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def _take_telemetry(fleet: Fleet, device: str, telemetry: Telemetry) -> None:
+    fleet.telemetry(device, telemetry, int(time.time() * 1000))
+
+
+def _answers(database: Database) -> bool:
+    try:
+        with database.reading() as connection:
+            connection.exec_driver_sql("SELECT 1")
+    except Exception:
+        log.exception("database does not answer")
+        return False
+    return True

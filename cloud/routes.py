@@ -1,0 +1,103 @@
+"""The whole HTTP API: every room's routes, and what belongs to no room: trust, health, the limit of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_BODY_BYTES = 1024 * 1024
+
+
+def create_api(
+    routers: Iterable[APIRouter],
+    trust: Callable[[], Mapping[str, Mapping[str, str]]],
+    readiness: Callable[[], Mapping[str, bool]],
+) -> FastAPI:
+    """The API made of the rooms' routers.
+
+    `trust` gives the public keys; `readiness` tells of each part of this process whether it can do its work now.
+    """
+    api = FastAPI(title="Littoral", version=_version(), description="Models to the edge, results to the cloud.")
+    for router in routers:
+        api.include_router(router)
+    api.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
+
+    @api.get("/api/v1/trust", tags=["identity"])
+    def get_trust() -> Mapping[str, Mapping[str, str]]:
+        """The public keys that a device must know before its first start: the content of its trust.json."""
+        return trust()
+
+    @api.get("/healthz", tags=["health"])
+    def healthz() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    @api.get("/readyz", tags=["health"])
+    def readyz() -> JSONResponse:
+        """Whether each part can do its work: 200 if all can, else 503."""
+        parts = readiness()
+        return JSONResponse(dict(parts), 200 if all(parts.values()) else 503)
+
+    return api
+
+
+class BodyLimit:
+    """Refuses a request whose body is larger than `limit` bytes with 413, before anything else reads it (ASGI 3)."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            body = await self._body(scope, receive)
+        except _TooLarge:
+            text = f"a request may have {self._limit} bytes: send less at a time"
+            await JSONResponse({"detail": text}, 413)(scope, receive, send)
+            return
+        except _Gone:
+            return
+        read: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return read.pop() if read else await receive()
+
+        await self._app(scope, replay, send)
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if int(declared) > self._limit:
+            raise _TooLarge
+        body, more = b"", True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _Gone
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self._limit:
+                raise _TooLarge
+        return body
+
+
+class _TooLarge(Exception):
+    pass
+
+
+class _Gone(Exception):
+    """The client has left in the middle of its request."""
+
+
+def _version() -> str:
+    try:
+        return version("littoral")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "0"
