@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import zlib
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from cloud.training.entities import UnreadableDataset
 
 EMBEDDED = "digits"
+EMBEDDED_FILE = "datasets/data/digits.csv.gz"
 SIDE = 28
 HELD_OUT_EVERY = 4
 
@@ -59,7 +61,7 @@ def dataset(name: str, train: tuple[Images, Labels], test: tuple[Images, Labels]
     for part, (images, labels) in (("training", train), ("held-out", test)):
         if len(images) != len(labels) or not len(images):
             raise UnreadableDataset(
-                f"{name}: {len(images)} {part} images but {len(labels)} labels: each image needs one, and one is the least"
+                f"{name}: {len(images)} {part} images, {len(labels)} labels: each image needs one, and none is too few"
             )
     if train[0].shape[1:] != test[0].shape[1:]:
         raise UnreadableDataset(f"{name}: training images are {train[0].shape[1:]}, held-out {test[0].shape[1:]}")
@@ -67,12 +69,20 @@ def dataset(name: str, train: tuple[Images, Labels], test: tuple[Images, Labels]
 
 
 def _embedded() -> Dataset:
-    from sklearn.datasets import load_digits  # noqa: PLC0415 - slow to import, and not needed for a folder
-
-    pixels, targets = load_digits(return_X_y=True)
-    images, labels = _enlarged(pixels.reshape(-1, 8, 8) / 16.0), targets.astype(np.uint8)
+    table = _embedded_table()
+    images, labels = _enlarged(table[:, :-1].reshape(-1, 8, 8) / 16.0), table[:, -1].astype(np.uint8)
     held_out = _every(labels, HELD_OUT_EVERY)
     return dataset(EMBEDDED, (images[~held_out], labels[~held_out]), (images[held_out], labels[held_out]))
+
+
+def _embedded_table() -> NDArray[np.uint8]:
+    """(n, 65): 64 grey values 0 to 16 and the label. Read from scikit-learn's file: to import it would take seconds."""
+    package = find_spec("sklearn")
+    places = package.submodule_search_locations if package else None
+    path = Path(next(iter(places or [""])), EMBEDDED_FILE)
+    if not path.is_file():
+        raise UnreadableDataset(f"scikit-learn's digits ({EMBEDDED_FILE}) are not here: pip install scikit-learn")
+    return np.loadtxt(path, np.uint8, delimiter=",")
 
 
 def _every(labels: Labels, step: int) -> NDArray[np.bool_]:

@@ -45,7 +45,7 @@ Progress = Callable[[Step], None]
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """A judged model, ready to be published. files: TFLite bytes, accuracy: share of held-out images right; by variant."""
+    """A judged model, ready to be published. files: TFLite; accuracy: share of held-out images right; by variant."""
 
     files: Mapping[str, bytes]
     variants: tuple[Variant, ...]
