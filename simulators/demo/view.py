@@ -7,12 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 PLAIN_EVERY_S = 10.0
-COLUMNS = ("agent", "online", "model", "update", "inferences/s", "p50", "p95", "outbox")
+MEASURES = ("inferences/s", "p50", "p95", "outbox")
+COLUMNS = ("agent", "online", "model", "update", *MEASURES)
+STATE_STYLES = {"committed": "green", "refused": "red", "rolled_back": "red", "idle": "dim"}
 
 Device = Mapping[str, Any]
 
@@ -42,11 +46,11 @@ class LiveView:
 
     def step(self, title: str) -> None:
         """A new step begins."""
-        self._console.print(f"[bold]{title}[/bold]")
+        self._console.print(Text(title, style="bold"))
 
     def note(self, text: str) -> None:
         """Something happened that a person wants to know."""
-        self._console.print(f"  {text}", markup=False)
+        self._console.print(Text(f"  {text}"))
 
     def draw(self, devices: Sequence[Device]) -> None:
         """The fleet as it is now."""
@@ -82,7 +86,7 @@ class PlainView:
     def draw(self, devices: Sequence[Device]) -> None:
         """The fleet as it is now."""
         for device in devices:
-            now = f"{_model(device)}, {device['state']}" + ("" if device["online"] else ", offline")
+            now = f"model {_model(device)}, {device['state']}" + ("" if device["online"] else ", offline")
             if self._seen.get(device["id"]) != now:
                 self._seen[device["id"]] = now
                 self.note(f"{device['id']}: {now}")
@@ -95,7 +99,7 @@ class PlainView:
         return nullcontext()
 
     def _line(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(Text(text), soft_wrap=True)
 
 
 @contextmanager
@@ -111,33 +115,29 @@ def open_view() -> Iterator[View]:
 
 def fleet_table(devices: Sequence[Device]) -> Table:
     """One row an agent."""
-    table = Table(*COLUMNS[:1], title="fleet", title_justify="left")
-    for name in COLUMNS[1:]:
-        table.add_column(name, justify="right" if name in COLUMNS[4:] else "left")
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    for name in COLUMNS:
+        table.add_column(name, justify="right" if name in MEASURES else "left", no_wrap=True)
     for device in devices:
         table.add_row(*_row(device))
     return table
 
 
-def _row(device: Device) -> list[str]:
-    online = "[green]yes[/green]" if device["online"] else "[red]no[/red]"
-    return [device["id"], online, _model(device), _state(device["state"]), *_measures(device["telemetry"])]
+def _row(device: Device) -> list[Text | str]:
+    online = Text("yes", "green") if device["online"] else Text("no", "red")
+    state = Text(device["state"].replace("_", " "), STATE_STYLES.get(device["state"], "yellow"))
+    return [device["id"], online, _model(device), state, *_measures(device["telemetry"])]
 
 
 def _measures(telemetry: Mapping[str, Any] | None) -> list[str]:
     if telemetry is None:
-        return ["-"] * 4
+        return ["-"] * len(MEASURES)
     p50, p95 = (f"{telemetry[name] / 1000:.1f} ms" for name in ("latency_p50_us", "latency_p95_us"))
     return [f"{telemetry['inferences_per_s']:.0f}", p50, p95, str(telemetry["outbox_rows"])]
 
 
 def _model(device: Device) -> str:
-    return f"{device['model']} v{device['version']}" if device["version"] else "no model"
-
-
-def _state(state: str) -> str:
-    colour = {"committed": "green", "refused": "red", "rolled_back": "red", "idle": "dim"}.get(state, "yellow")
-    return f"[{colour}]{state.replace('_', ' ')}[/{colour}]"
+    return f"v{device['version']}" if device["version"] else "none"
 
 
 def _fleet_line(devices: Sequence[Device]) -> str:
