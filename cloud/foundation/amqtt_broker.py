@@ -18,8 +18,11 @@ from typing import Any
 
 from amqtt.adapters import ReaderAdapter, StreamReaderAdapter, StreamWriterAdapter, WriterAdapter
 from amqtt.broker import Broker
+from amqtt.errors import BrokerError
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.session import Session
+
+__all__ = ["BrokerError", "EmbeddedBroker"]
 
 SILENCE_S = 5
 """Seconds beyond its keep-alive after which a silent client is gone."""

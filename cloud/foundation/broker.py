@@ -24,6 +24,7 @@ from protos.topics import MAX_MQTT_BYTES
 START_S = 10.0
 STOP_S = 3.0
 RESTART_S = 1.0
+PREDECESSOR_S = 2.0
 
 MAX_PACKET_BYTES = MAX_MQTT_BYTES + 1024
 """Payload, and what topic and headers add to it; a client that sends more is disconnected."""
@@ -43,7 +44,7 @@ async def embedded_broker(kind: Kind, host: str, port: int, folder: Path) -> Asy
 
     `folder` takes Mosquitto's configuration file. Raises BrokerFailed.
     """
-    _require_free(host, port)
+    await _wait_until_free(host, port)
     program = _mosquitto(kind)
     running = _with_mosquitto(program, host, port, folder) if program else _with_amqtt(host, port)
     async with running:
@@ -59,25 +60,38 @@ def _mosquitto(kind: Kind) -> str | None:
     return program
 
 
-def _require_free(host: str, port: int) -> None:
+async def _wait_until_free(host: str, port: int) -> None:
+    """A process killed a moment ago may have left a broker that is about to end; anything else is there to stay."""
+    deadline = asyncio.get_running_loop().time() + PREDECESSOR_S
+    while error := _why_taken(host, port):
+        if asyncio.get_running_loop().time() > deadline:
+            raise BrokerFailed(
+                f"the embedded broker cannot listen on {host}:{port}: {error.strerror}. "
+                "Choose another port with --broker-port, or name the broker that runs there with --broker"
+            ) from error
+        await asyncio.sleep(0.1)
+
+
+def _why_taken(host: str, port: int) -> OSError | None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise BrokerFailed(
-                f"the embedded broker cannot listen on {host}:{port}: {error.strerror}. "
-                "Choose another port with --broker-port, or name the broker that runs there with --broker"
-            ) from error
+            return error
+    return None
 
 
 @asynccontextmanager
 async def _with_amqtt(host: str, port: int) -> AsyncIterator[None]:
-    from cloud.foundation.amqtt_broker import EmbeddedBroker  # noqa: PLC0415 - half a second, and not always needed
+    from cloud.foundation.amqtt_broker import BrokerError, EmbeddedBroker  # noqa: PLC0415 - slow, not always needed
 
     broker = EmbeddedBroker(f"[{host}]:{port}" if ":" in host else f"{host}:{port}", MAX_PACKET_BYTES)
-    await broker.start()
+    try:
+        await broker.start()
+    except BrokerError as error:
+        raise BrokerFailed(f"the embedded broker cannot listen on {host}:{port}: {error}") from error
     try:
         yield
     finally:
@@ -115,7 +129,6 @@ def mosquitto_config(host: str, port: int, *, as_root: bool) -> str:
         "connection_messages false",
         "log_dest stderr",
         "log_type error",
-        "log_type warning",
         "log_timestamp false",
     ]
     if as_root:

@@ -242,6 +242,18 @@ def test_a_port_that_is_taken_is_named_with_what_to_do(kind: Kind, tmp_path: Pat
         asyncio.run(scenario(taken.getsockname()[1]))
 
 
+@both
+def test_a_port_that_a_predecessor_is_about_to_leave_is_waited_for(kind: Kind, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
+        asyncio.get_running_loop().call_later(0.5, server.close)
+        port = server.sockets[0].getsockname()[1]
+        async with embedded_broker(kind, "127.0.0.1", port, tmp_path) as address, client(address, "device") as device:
+            await device.publish("t/hello", b"hello", 1)
+
+    asyncio.run(asyncio.wait_for(scenario(), PATIENCE_S))
+
+
 def test_mosquitto_that_is_not_installed_is_refused_only_when_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
