@@ -1,0 +1,1 @@
+"""What benchmarks share: the measure and the runner."""
