@@ -28,7 +28,7 @@ def test_every_setting_says_what_it_means() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("broker", "localhost:1883", "mqtt://host:port"),
+        ("broker", "localhost:1883", "not of the form mqtt://"),
         ("broker_kind", "rabbit", "mosquitto"),
         ("api_port", "0", "greater than or equal to 1"),
         ("api_port", "70000", "less than or equal to 65535"),
