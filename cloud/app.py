@@ -24,7 +24,6 @@ from cloud.fleet.service import Fleet
 from cloud.foundation.broker import BrokerFailed, embedded_broker
 from cloud.foundation.database import Database, DatabaseFailed
 from cloud.foundation.settings import CloudSettings
-from cloud.identity.entities import KeysFailed
 from cloud.identity.service import Identity
 from cloud.registry import routes as registry_routes
 from cloud.registry.blobs import Blobs
@@ -39,6 +38,7 @@ from cloud.uplink.entities import KnownVersion
 from cloud.uplink.merge import Merger
 from cloud.uplink.rpc import CannotListen, IngestServer, UplinkService
 from cloud.uplink.service import Ingest
+from protos.kit.keys import KeysFailed
 from protos.kit.link import Address, Link
 from protos.v1.uplink_pb2 import Telemetry
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cloud.identity.entities import KeysFailed
-from cloud.identity.keys import load_or_create
 from protos.kit import envelope
 from protos.kit.files import write_durably
+from protos.kit.keys import KeysFailed, load_or_create
 from protos.v1.manifest_pb2 import Signed
 
 ROLES = {"manifest": envelope.MANIFEST, "deployment": envelope.DEPLOYMENT}

@@ -13,7 +13,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from cloud.foundation.database import Database, DatabaseFailed
 from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
-from cloud.identity.entities import KeysFailed
 from cloud.identity.service import Identity
 from cloud.registry.blobs import Blobs
 from cloud.registry.entities import Unpublishable, described
@@ -21,6 +20,7 @@ from cloud.registry.service import Registry
 from cloud.training.entities import Options, QuantisationLoss, Step, TrainedModel, UnreadableDataset
 from protos import topics
 from protos.kit import settings
+from protos.kit.keys import KeysFailed
 
 LARGEST_SEED = 2**31 // 1_000_003 - 1
 """So that the seeds of all replicas stay apart and within 32 bits."""

@@ -8,19 +8,39 @@ from pathlib import Path
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replace `path` by `data`: after a crash at any instruction it holds all of the old or all of the new bytes."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Replace `path` by `data`: after a crash at any instruction it holds all of the old or all of the new bytes.
+
+    A crash may leave a temporary file beside it; `remove_leftovers` removes them.
+    """
+    temporary = _written_beside(path, data, mode)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def create_durably(path: Path, data: bytes, mode: int = 0o644) -> bool:
+    """Create `path` with `data` unless it exists; whether this call did. Of several processes at once exactly one does.
+
+    Whoever finds the file there finds all of its bytes.
+    """
+    temporary = _written_beside(path, data, mode)
+    try:
+        os.link(temporary, path)  # unlike a rename it never replaces
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    return True
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what crashes during a write left in `folder`. Only for a folder that nobody else writes to now."""
+    for path in folder.glob(f".*{_SUFFIX}"):
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -30,3 +50,21 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+_SUFFIX = ".unfinished"
+
+
+def _written_beside(path: Path, data: bytes, mode: int) -> Path:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_SUFFIX)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary

@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_pri
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from cloud.identity.entities import KeysFailed
 from cloud.identity.service import Identity
 from protos.kit import envelope
+from protos.kit.keys import KeysFailed
 
 
 def trusted(identity: Identity, role: str) -> dict[str, Ed25519PublicKey]:

@@ -1,0 +1,100 @@
+"""Manifests and artifacts over MQTT, verified before anyone sees them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from edge.delivery import rules
+from edge.delivery.entities import NotDelivered
+from edge.delivery.partial import READ_BYTES, Partial
+from edge.delivery.transfer import Progress, Transfer
+from protos import topics
+from protos.kit import envelope
+from protos.kit.link import Link
+from protos.v1.manifest_pb2 import Artifact
+
+log = structlog.get_logger()
+
+MANIFEST_PATIENCE_S = 15.0
+
+
+class Fetcher:
+    """What this device lacks, from the broker. Files are kept in `folder` until `forget`."""
+
+    def __init__(self, link: Link, manifest_keys: Mapping[str, Ed25519PublicKey], folder: Path) -> None:
+        self._link = link
+        self._keys = manifest_keys
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    async def manifest(self, digest: bytes) -> bytes:
+        """The bytes of the manifest with this SHA-256, signed by a trusted key. Raises NotDelivered."""
+        found: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def take(topic: str, data: bytes) -> None:
+            # A wrong answer does not end the wait: a broker may be forged, and the right one may still come.
+            with suppress(envelope.Untrusted):
+                if data and not found.done():
+                    found.set_result(self._proven(data, digest))
+                return
+            log.warning("manifest is not what was asked for; ignored", topic=topic)
+
+        topic = topics.manifest(digest)
+        await self._link.connected.wait()
+        await self._link.subscribe(take, topic)
+        try:
+            async with asyncio.timeout(MANIFEST_PATIENCE_S):
+                return await found
+        except TimeoutError as error:
+            raise NotDelivered(f"manifest {digest.hex()[:12]} has not come; asking again later") from error
+        finally:
+            await self._link.unsubscribe(topic)
+
+    async def artifact(self, artifact: Artifact, progress: Progress) -> Path:
+        """The file of an artifact: every chunk, the size and the whole digest proven.
+
+        progress is told chunks present and chunks in all. Raises Rejected for what can never be had, NotDelivered and
+        OSError for what may be had later; what was received is then kept.
+        """
+        empty = rules.plan(artifact)
+        target = self._folder / f"{artifact.digest.hex()}.tflite"
+        if await asyncio.to_thread(_holds, target, artifact.digest):
+            progress(len(empty.digests), len(empty.digests))
+            return target
+        with await asyncio.to_thread(Partial, self._part(artifact.digest), empty) as partial:
+            await Transfer(self._link, artifact.digest, partial, progress).run()
+            await asyncio.to_thread(partial.unpack, artifact, target)
+        return target
+
+    def forget(self, keep: bytes | None = None) -> None:
+        """Remove what was fetched, whole or in part, but for the artifact `keep`."""
+        for path in self._folder.iterdir():
+            if keep is None or not path.name.startswith(keep.hex()):
+                path.unlink(missing_ok=True)
+
+    def _part(self, digest: bytes) -> Path:
+        return self._folder / f"{digest.hex()}.part"
+
+    def _proven(self, data: bytes, digest: bytes) -> bytes:
+        payload = envelope.verify(envelope.MANIFEST, envelope.parse(data), self._keys)
+        if hashlib.sha256(payload).digest() != digest or len(payload) > topics.MAX_MANIFEST_BYTES:
+            raise envelope.Untrusted("a signed manifest, but another one")
+        return payload
+
+
+def _holds(path: Path, digest: bytes) -> bool:
+    """Whether `path` is there, whole."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        found = hashlib.sha256()
+        while piece := file.read(READ_BYTES):
+            found.update(piece)
+    return found.digest() == digest

@@ -1,0 +1,1 @@
+"""Who this device is, and whom it believes."""

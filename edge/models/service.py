@@ -1,0 +1,131 @@
+"""The model store: stage, try, commit or go back; a kill at any instruction leaves exactly the old or the new model."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+from google.protobuf.message import DecodeError
+
+from edge.models import journal
+from edge.models.entities import Installed, Place, WrongStep
+from edge.models.journal import Journal
+from protos.kit.files import remove_leftovers, sync_folder, write_durably
+from protos.v1.manifest_pb2 import Manifest
+
+MANIFEST_FILE = "manifest.pb"
+MODEL_FILE = "model.tflite"
+
+log = structlog.get_logger()
+
+
+class ModelStore:
+    """The two places of one slot, below `folder`/`slot`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._journal = journal.read(folder)
+
+    @classmethod
+    def open(cls, folder: Path, slot: str) -> ModelStore:
+        """The store of `slot`. A trial that a kill interrupted is over: the committed model counts."""
+        place = folder / slot
+        place.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(place)
+        store = cls(place)
+        if store._journal.trial:
+            store._write(replace(store._journal, trial=""))
+        return store
+
+    def running(self) -> Installed | None:
+        """The committed model, proven anew; None: there is none, or its bytes are no longer what they were."""
+        return self._proven(self._journal.committed)
+
+    def staged(self) -> Installed | None:
+        """The model beside the committed one, proven anew; None: there is none."""
+        return self._proven(self._journal.staged)
+
+    def held(self, manifest: bytes) -> Installed | None:
+        """The model with this manifest digest, if it lies here whole."""
+        for name, place in self._journal.places.items():
+            if place.manifest == manifest.hex():
+                return self._proven(name)
+        return None
+
+    def stage(self, payload: bytes, variant: str, artifact: Path) -> Installed:
+        """Put a verified model into the spare place. Raises OSError, and WrongStep for a variant it does not have."""
+        target = self._journal.spare
+        self._write(replace(self._journal.with_place(target, None), trial=""))
+        place = self._folder / target
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        write_durably(place / MANIFEST_FILE, payload)
+        _copy_durably(artifact, place / MODEL_FILE)
+        sync_folder(self._folder)
+        record = Place(hashlib.sha256(payload).hexdigest(), variant)
+        self._write(self._journal.with_place(target, record))
+        installed = self.staged()
+        if installed is None:
+            raise WrongStep(f"{artifact} is not variant {variant!r} of the manifest")
+        return installed
+
+    def begin_trial(self) -> None:
+        """The staged model is about to be used. Raises WrongStep if none is staged."""
+        if not self._journal.staged:
+            raise WrongStep("no model is staged")
+        self._write(replace(self._journal, trial=self._journal.staged))
+
+    def commit(self) -> None:
+        """The model on trial is the device's model from now on. Raises WrongStep without a trial."""
+        if not self._journal.trial:
+            raise WrongStep("no trial runs")
+        self._write(replace(self._journal, committed=self._journal.trial, trial=""))
+
+    def roll_back(self) -> None:
+        """The committed model stays; one on trial is over. Without a trial nothing changes."""
+        if self._journal.trial:
+            self._write(replace(self._journal, trial=""))
+
+    def clear(self) -> None:
+        """No model is committed any more; the files stay until they are replaced."""
+        self._write(replace(self._journal, committed="", trial=""))
+
+    def _write(self, wanted: Journal) -> None:
+        if wanted != self._journal:
+            journal.write(self._folder, wanted)
+            self._journal = wanted
+
+    def _proven(self, name: str) -> Installed | None:
+        place = self._journal.places.get(name)
+        return _read(self._folder / name, place) if place else None
+
+
+def _read(folder: Path, place: Place) -> Installed | None:
+    """Flash wears out: what lies here is believed only as far as its digests hold."""
+    try:
+        payload, model = (folder / MANIFEST_FILE).read_bytes(), (folder / MODEL_FILE).read_bytes()
+        _check("manifest", payload, bytes.fromhex(place.manifest))
+        manifest = Manifest.FromString(payload)
+        variant = next(variant for variant in manifest.variants if variant.name == place.variant)
+        _check("model", model, variant.artifact.digest)
+    except (OSError, ValueError, DecodeError, StopIteration) as error:
+        log.error("a model on this device is damaged and is not used", folder=str(folder), error=repr(error))
+        return None
+    return Installed(bytes.fromhex(place.manifest), manifest, variant, folder / MODEL_FILE)
+
+
+def _check(what: str, data: bytes, digest: bytes) -> None:
+    if hashlib.sha256(data).digest() != digest:
+        raise ValueError(f"the {what}'s digest is wrong")
+
+
+def _copy_durably(source: Path, target: Path) -> None:
+    with source.open("rb") as reader, target.open("wb") as writer:
+        shutil.copyfileobj(reader, writer)
+        writer.flush()
+        os.fsync(writer.fileno())
+    sync_folder(target.parent)
