@@ -22,14 +22,17 @@ def build(frame_shape: tuple[int, ...], classes: int) -> keras.Model:
     float32 (n, h, w, 1), 0 to 1, becomes logits (n, classes). Weights come from Keras' global random state.
     """
     layers = keras.layers
-    values = images = layers.Input((*frame_shape, 1))
+    values = images = layers.Input((*frame_shape, 1), name="images")
+    # Named, since the names go into the file: it must not depend on what this process built before.
     for place, channels in enumerate(CHANNELS):
         strides = 2 if place in HALVED_AT else 1
-        values = layers.Conv2D(channels, 3, strides=strides, padding="same", use_bias=False)(values)
-        values = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM)(values)
-        values = layers.ReLU()(values)
-    values = layers.GlobalAveragePooling2D()(values)
-    return keras.Model(images, layers.Dense(classes)(values))
+        values = layers.Conv2D(
+            channels, 3, strides=strides, padding="same", use_bias=False, name=f"convolution_{place}"
+        )(values)
+        values = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"normalisation_{place}")(values)
+        values = layers.ReLU(name=f"rectification_{place}")(values)
+    values = layers.GlobalAveragePooling2D(name="pooling")(values)
+    return keras.Model(images, layers.Dense(classes, name="classes")(values), name="network")
 
 
 def varied(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

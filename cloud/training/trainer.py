@@ -58,7 +58,7 @@ class Trainer:
             totals += self._many_steps(part, epoch * self.steps + start).numpy()
             seen = start + len(part)
             done = (epoch * self.steps + seen) / (self.steps * self._epochs)
-            progress(Step(epoch + 1, self._epochs, done, totals[0] / seen, totals[1] / seen))
+            progress(Step(epoch + 1, self._epochs, done, *(float(total) / seen for total in totals)))
 
     def _order(self, epoch: int) -> NDArray[np.int32]:
         """Indices of the images, (steps, batch)."""

@@ -5,6 +5,7 @@ The cloud evaluates with this module what the edge will run with it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ class Engine:
         self.frame_shape = tuple(preprocessing.frame_shape)
         self._input_shape = tuple(variant.input.shape)
         try:
+            _check_filled(self._input_shape, self.frame_shape)
             self._prepare = preparation(preprocessing, variant.input)
             self._interpreter = _load(model, threads)
             self._check("input", self._interpreter.get_input_details(), variant.input)
@@ -116,6 +118,11 @@ def tensor_specs(model: bytes) -> tuple[TensorSpec, TensorSpec]:
         TensorSpec(shape=shape_in, dtype=dtype_in, scale=float(scale_in), zero_point=zero_in),
         TensorSpec(shape=shape_out, dtype=dtype_out, scale=float(scale_out), zero_point=zero_out),
     )
+
+
+def _check_filled(input_shape: tuple[int, ...], frame_shape: tuple[int, ...]) -> None:
+    if math.prod(input_shape) != math.prod(frame_shape):
+        raise ValueError(f"a frame of {frame_shape} does not fill an input of {input_shape}")
 
 
 def _load(model: bytes | Path, threads: int) -> Interpreter:

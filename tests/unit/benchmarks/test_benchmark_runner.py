@@ -1,0 +1,54 @@
+"""The benchmark runner: names, listing, table and file."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.kit import runner
+from benchmarks.kit.measures import Measure, as_json
+
+MEASURES = {"rate": Measure(120.0, "images/s", 100.0, ">= 1.0"), "start": Measure(2.0, "s", 0.0)}
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["kit"], ["__main__"]])
+def test_without_a_known_name_the_names_are_listed_and_the_exit_code_is_2(arguments: list[str]) -> None:
+    result = CliRunner().invoke(runner.main, arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "training  Our training loop against plain Keras `fit`" in result.stderr
+
+
+def test_a_benchmark_prints_its_table_and_writes_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner.importlib, "import_module", lambda _: SimpleNamespace(run=lambda: MEASURES))
+    file = tmp_path / "result.json"
+    result = CliRunner().invoke(runner.main, ["training", "--json", str(file)])
+    assert result.exit_code == 0
+    assert "met" in result.stdout
+    assert json.loads(file.read_text()) == {
+        "name": "training",
+        "measures": {
+            "rate": {"value": 120.0, "unit": "images/s", "baseline": 100.0, "ratio": 1.2, "goal": ">= 1.0"},
+            "start": {"value": 2.0, "unit": "s", "baseline": 0.0, "ratio": None, "goal": None},
+        },
+    }
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_benchmark_runs(tmp_path: Path) -> None:
+    result = CliRunner().invoke(runner.main, ["training", "--json", str(tmp_path / "nowhere" / "result.json")])
+    assert result.exit_code == 2
+    assert "there is no folder" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "goal", "met"),
+    [(1.0, ">= 1.0", True), (0.9, ">= 1.0", False), (2.0, "<= 2.0", True), (2.1, "<= 2.0", False), (1.0, "", None)],
+)
+def test_a_goal_is_a_bound_on_the_ratio(value: float, goal: str, *, met: bool | None) -> None:
+    assert Measure(value, "s", 1.0, goal).met is met
+
+
+def test_the_file_form_holds_every_measure() -> None:
+    assert set(as_json("training", MEASURES)["measures"]) == set(MEASURES)  # type: ignore[call-overload]
