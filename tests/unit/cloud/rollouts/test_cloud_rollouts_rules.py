@@ -130,6 +130,14 @@ def test_failures_within_the_gate_do_not_stop_it() -> None:
     assert run.tell(DeviceSucceeded("d", 2)) == [Deploy("e")]
 
 
+def test_the_rollout_does_not_end_before_everyone_who_can_be_reached_has_answered() -> None:
+    run = started([["a", "b"]], min_succeeded_share=0.5)
+    run.tell(DeviceSucceeded("a", 2))
+    assert run.rollout.state is State.RUNNING
+    run.tell(DeviceSucceeded("b", 2))
+    assert run.rollout.state is State.SUCCEEDED
+
+
 def test_a_wave_that_can_no_longer_succeed_fails() -> None:
     run = started([["a", "b"]], max_failed_share=1.0, min_succeeded_share=1.0)
     run.tell(DeviceRefused("a", 2, "no"))
