@@ -14,6 +14,7 @@ from protos.kit.keys import KeysFailed, load_or_create
 from protos.v1.manifest_pb2 import Signed
 
 KEY_FILE = "device.key"
+REMEDY = "Copy trust.json from the cloud's data folder"
 
 Keys = Mapping[str, Ed25519PublicKey]
 
@@ -51,15 +52,16 @@ class Trust:
     def read(cls, path: Path) -> Trust:
         """From the cloud's `trust.json`. Raises KeysFailed that says what is wrong and where to get the right one."""
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
             return cls(_keys(content["manifest"]), _keys(content["deployment"]))
         except OSError as error:
             raise KeysFailed(
-                f"trust file {path} cannot be read: {error.strerror}. Copy trust.json from the cloud's data folder, "
-                "and name it with --trust"
+                f"trust file {path} cannot be read: {error.strerror}. {REMEDY}, and name it with --trust"
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise KeysFailed(f"trust file {path} is not a trust.json of a Littoral cloud: {error!r}") from error
+            raise KeysFailed(
+                f"trust file {path} is not a trust.json of a Littoral cloud: {error!r}. {REMEDY}"
+            ) from error
 
 
 def _keys(content: Mapping[str, str]) -> Keys:

@@ -19,10 +19,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """A place is "a" or "b"; empty: none."""
+    """A place is "a" or "b"; empty: none. former: was committed before, and lies there still."""
 
     committed: str = ""
     trial: str = ""
+    former: str = ""
     places: dict[str, Place] = field(default_factory=dict)
 
     @property
@@ -30,15 +31,22 @@ class Journal:
         """The place that the next model goes to."""
         return "b" if self.committed == "a" else "a"
 
-    @property
-    def staged(self) -> str:
-        """The place with a model that is not committed; empty: none."""
-        return self.spare if self.spare in self.places else ""
+    def emptied(self, name: str) -> Journal:
+        """Nothing counts that lies in place `name`."""
+        roles = {role: "" for role in ("committed", "trial", "former") if getattr(self, role) == name}
+        return replace(self, **roles, places={key: place for key, place in self.places.items() if key != name})
 
-    def with_place(self, name: str, place: Place | None) -> Journal:
-        """The journal with `place` at `name`, or nothing there."""
-        others = {key: value for key, value in self.places.items() if key != name}
-        return replace(self, places=others | ({name: place} if place else {}))
+    def filled(self, name: str, place: Place) -> Journal:
+        """`place` lies at `name`."""
+        return replace(self, places=self.places | {name: place})
+
+    def with_committed(self, name: str) -> Journal:
+        """Place `name` is committed; what was committed before may be needed again if its bytes decay."""
+        return replace(self, committed=name, trial="", former=self.committed if self.committed != name else self.former)
+
+    def fallen_back(self) -> Journal:
+        """The former place is committed again; what lies in the one that decayed does not count."""
+        return replace(self.emptied(self.committed), committed=self.former, former="")
 
 
 def read(folder: Path) -> Journal:
@@ -46,7 +54,8 @@ def read(folder: Path) -> Journal:
     try:
         content = json.loads((folder / FILE).read_text())
         places = {name: Place(**place) for name, place in content["places"].items() if name in PLACES}
-        return Journal(_known(content["committed"], places), _known(content["trial"], places), places)
+        roles = {role: _known(content.get(role, ""), places) for role in ("committed", "trial", "former")}
+        return Journal(**roles, places=places)
     except FileNotFoundError:
         return Journal()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

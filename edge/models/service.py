@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from edge.models import journal
 from edge.models.entities import Installed, Place, WrongStep
 from edge.models.journal import Journal
-from protos.kit.files import remove_leftovers, sync_folder, write_durably
+from protos.kit.files import digest_of, remove_leftovers, sync_folder, write_durably
 from protos.v1.manifest_pb2 import Manifest
 
 MANIFEST_FILE = "manifest.pb"
@@ -29,6 +29,7 @@ class ModelStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._journal = journal.read(folder)
+        self._staged = ""  # a place; needs no journal: after a restart the updater asks again for what it needs
 
     @classmethod
     def open(cls, folder: Path, slot: str) -> ModelStore:
@@ -42,32 +43,43 @@ class ModelStore:
         return store
 
     def running(self) -> Installed | None:
-        """The committed model, proven anew; None: there is none, or its bytes are no longer what they were."""
-        return self._proven(self._journal.committed)
+        """The committed model, proven anew; None: there is none.
+
+        If its bytes have decayed, the one that was committed before it takes its place, if it lies here whole; one that
+        was never committed does not.
+        """
+        installed = self._proven(self._journal.committed)
+        if installed is None and self._journal.former:
+            self._fall_back()
+            installed = self._proven(self._journal.committed)
+        return installed
 
     def staged(self) -> Installed | None:
-        """The model beside the committed one, proven anew; None: there is none."""
-        return self._proven(self._journal.staged)
+        """The model that `begin_trial` would put on trial, proven anew; None: there is none."""
+        return self._proven(self._staged)
 
     def held(self, manifest: bytes) -> Installed | None:
-        """The model with this manifest digest, if it lies here whole."""
+        """The model with this manifest digest, if it lies here whole; it is then staged where it lies."""
         for name, place in self._journal.places.items():
-            if place.manifest == manifest.hex():
-                return self._proven(name)
+            if place.manifest == manifest.hex() and (installed := self._proven(name)):
+                self._staged = name
+                return installed
         return None
 
     def stage(self, payload: bytes, variant: str, artifact: Path) -> Installed:
         """Put a verified model into the spare place. Raises OSError, and WrongStep for a variant it does not have."""
         target = self._journal.spare
-        self._write(replace(self._journal.with_place(target, None), trial=""))
+        self._staged = ""
+        self._write(replace(self._journal.emptied(target), trial=""))
         place = self._folder / target
         shutil.rmtree(place, ignore_errors=True)
-        place.mkdir()
+        place.mkdir(exist_ok=True)
         write_durably(place / MANIFEST_FILE, payload)
         _copy_durably(artifact, place / MODEL_FILE)
         sync_folder(self._folder)
         record = Place(hashlib.sha256(payload).hexdigest(), variant)
-        self._write(self._journal.with_place(target, record))
+        self._write(self._journal.filled(target, record))
+        self._staged = target
         installed = self.staged()
         if installed is None:
             raise WrongStep(f"{artifact} is not variant {variant!r} of the manifest")
@@ -75,15 +87,15 @@ class ModelStore:
 
     def begin_trial(self) -> None:
         """The staged model is about to be used. Raises WrongStep if none is staged."""
-        if not self._journal.staged:
+        if not self._staged:
             raise WrongStep("no model is staged")
-        self._write(replace(self._journal, trial=self._journal.staged))
+        self._write(replace(self._journal, trial=self._staged))
 
     def commit(self) -> None:
         """The model on trial is the device's model from now on. Raises WrongStep without a trial."""
         if not self._journal.trial:
             raise WrongStep("no trial runs")
-        self._write(replace(self._journal, committed=self._journal.trial, trial=""))
+        self._write(self._journal.with_committed(self._journal.trial))
 
     def roll_back(self) -> None:
         """The committed model stays; one on trial is over. Without a trial nothing changes."""
@@ -92,12 +104,23 @@ class ModelStore:
 
     def clear(self) -> None:
         """No model is committed any more; the files stay until they are replaced."""
-        self._write(replace(self._journal, committed="", trial=""))
+        self._write(replace(self._journal, committed="", trial="", former=""))
+        self._staged = ""
 
     def _write(self, wanted: Journal) -> None:
         if wanted != self._journal:
             journal.write(self._folder, wanted)
             self._journal = wanted
+
+    def _fall_back(self) -> None:
+        log.error("the committed model has decayed; the one before it takes its place", folder=str(self._folder))
+        fallen = self._journal.fallen_back()
+        try:
+            self._write(fallen)
+        except OSError as error:
+            # A disk that takes no writes may still have a good model on it: use it, and find out again at each start.
+            log.error("that cannot be written down", folder=str(self._folder), error=str(error))
+            self._journal = fallen
 
     def _proven(self, name: str) -> Installed | None:
         place = self._journal.places.get(name)
@@ -107,19 +130,19 @@ class ModelStore:
 def _read(folder: Path, place: Place) -> Installed | None:
     """Flash wears out: what lies here is believed only as far as its digests hold."""
     try:
-        payload, model = (folder / MANIFEST_FILE).read_bytes(), (folder / MODEL_FILE).read_bytes()
-        _check("manifest", payload, bytes.fromhex(place.manifest))
+        payload = (folder / MANIFEST_FILE).read_bytes()
+        _check("manifest", hashlib.sha256(payload).digest(), bytes.fromhex(place.manifest))
         manifest = Manifest.FromString(payload)
         variant = next(variant for variant in manifest.variants if variant.name == place.variant)
-        _check("model", model, variant.artifact.digest)
+        _check("model", digest_of(folder / MODEL_FILE), variant.artifact.digest)
     except (OSError, ValueError, DecodeError, StopIteration) as error:
         log.error("a model on this device is damaged and is not used", folder=str(folder), error=repr(error))
         return None
     return Installed(bytes.fromhex(place.manifest), manifest, variant, folder / MODEL_FILE)
 
 
-def _check(what: str, data: bytes, digest: bytes) -> None:
-    if hashlib.sha256(data).digest() != digest:
+def _check(what: str, found: bytes, wanted: bytes) -> None:
+    if found != wanted:
         raise ValueError(f"the {what}'s digest is wrong")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -41,6 +42,12 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what crashes during a write left in `folder`. Only for a folder that nobody else writes to now."""
     for path in folder.glob(f".*{_SUFFIX}"):
         path.unlink(missing_ok=True)
+
+
+def digest_of(path: Path) -> bytes:
+    """SHA-256 of a file, read a piece at a time."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def sync_folder(folder: Path) -> None:
