@@ -9,9 +9,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 STATUS_SOCKET = "status.sock"
 MAX_BYTES = 64 * 1024
 TIMEOUT_S = 5.0
+RETRY_S = 60.0
+
+log = structlog.get_logger()
 
 
 class NoAnswer(Exception):
@@ -19,19 +24,25 @@ class NoAnswer(Exception):
 
 
 async def serve(path: Path, describe: Callable[[], Mapping[str, object]]) -> None:
-    """Answer until cancelled. The caller owns the folder: a socket that a killed agent left behind is replaced."""
+    """Answer until cancelled. The caller owns the folder: a socket that a killed agent left behind is replaced.
+
+    An agent works without it: where there can be no socket now, it is tried again later.
+    """
 
     async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(json.dumps(describe()).encode())
         writer.close()
 
-    _remove(path)
-    server = await asyncio.start_unix_server(answer, path)
-    try:
-        async with server:
-            await server.serve_forever()
-    finally:
-        _remove(path)
+    while True:
+        try:
+            _remove(path)
+            async with await asyncio.start_unix_server(answer, path) as server:
+                await server.serve_forever()
+        except OSError as error:
+            log.warning("no status for people on the device", socket=str(path), error=str(error))
+            await asyncio.sleep(RETRY_S)
+        finally:
+            _remove(path)
 
 
 def ask(path: Path) -> dict[str, Any]:

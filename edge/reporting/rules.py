@@ -40,7 +40,26 @@ def slot_state(
     return state
 
 
+def status(update: Update, notice: str, running: Running | None, progress: Progress) -> dict[str, object]:
+    """A slot as JSON for people. `running` is null without a model, `desired` before the first deployment."""
+    target = update.target
+    return {
+        "running": _named(running.model, running.version, running.manifest) if running else None,
+        "desired": _named(target.model, target.version, target.manifest) if target else None,
+        "generation": update.generation,
+        "state": update.state.value,
+        "since_ms": update.since_ms,
+        "reason": update.reason or notice,
+        "chunks_total": progress.total,
+        "chunks_present": progress.present,
+    }
+
+
 def resident_bytes(statm: str, page_bytes: int) -> int:
     """Resident memory from the text of /proc/PID/statm; 0 if it is not that."""
     fields = statm.split()
     return int(fields[1]) * page_bytes if len(fields) > 1 and fields[1].isdecimal() else 0
+
+
+def _named(model: str, version: int, manifest: bytes) -> dict[str, object]:
+    return {"model": model, "version": version, "manifest": manifest.hex()}

@@ -14,6 +14,7 @@ from edge.update.entities import (
     Held,
     IllegalEvent,
     Obtained,
+    Proof,
     Proved,
     Restarted,
     Settled,
@@ -49,6 +50,7 @@ TABLE: Mapping[State, Mapping[type[Event], tuple[State, Effects]]] = {
     State.VERIFYING: {
         Desired:   (State.DOWNLOADING, (Effect.OBTAIN,)),
         Proved:    (State.STAGED,      (Effect.TAKE_OVER,)),
+        Settled:   (State.COMMITTED,   (Effect.SIGN,)),
         Unfit:     (State.REFUSED,     (Effect.SIGN,)),
         Delayed:   (State.DOWNLOADING, (Effect.PAUSE, Effect.OBTAIN)),
         Restarted: (State.DOWNLOADING, (Effect.OBTAIN,)),
@@ -102,6 +104,12 @@ def resumption(update: Update) -> Event:
     if in_use and update.takeovers >= MOST_TAKEOVERS:
         return Broke(f"the agent ended {update.takeovers} times while this model was taken into use")
     return Restarted()
+
+
+def known_proof(update: Update) -> Proof | None:
+    """What this device proved of the target before: on the way to it, or when it was committed last."""
+    wanted = update.target.manifest if update.target else b""
+    return next((proof for proof in (update.proof, update.proven) if proof and proof.manifest == wanted), None)
 
 
 def choose_variant(manifest: Manifest) -> Variant | None:

@@ -1,0 +1,191 @@
+"""The running agent: the rooms put together, their tasks started in order and ended in the reverse order."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from edge.delivery.mqtt import Fetcher
+from edge.foundation.settings import FRAMES_SOCKET, EdgeSettings
+from edge.identity.service import DeviceIdentity, Trust
+from edge.inference.rpc import SocketUnusable, frames_server
+from edge.inference.service import Inference
+from edge.models.service import ModelStore
+from edge.reporting import local, offline
+from edge.reporting import mqtt as reporting_mqtt
+from edge.reporting.service import Parts, Reporter, now_ms, offer_regularly
+from edge.update.memory import Memory
+from edge.update.mqtt import DesiredState
+from edge.update.service import Updater
+from edge.update.steps import Limits, Steps
+from edge.uplink.entities import OutboxFailed
+from edge.uplink.outbox import Outbox
+from edge.uplink.rpc import Uplink
+from protos.kit.keys import KeysFailed
+from protos.kit.link import Address, Link
+from protos.topics import DEFAULT_SLOT
+
+LOCK_FILE = "agent.lock"
+OUTBOX_FILE = "outbox.sqlite"
+MODELS_FOLDER = "models"
+DOWNLOADS_FOLDER = "downloads"
+FAREWELL_S = 2.0
+
+log = structlog.get_logger()
+
+
+class AgentFailed(Exception):
+    """The agent cannot start, or had to end. The message says why and what to do."""
+
+
+class Agent:
+    """One device's agent; `run` it once."""
+
+    def __init__(self, settings: EdgeSettings) -> None:
+        self._settings = settings
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set. Raises AgentFailed."""
+        settings = self._settings
+        structlog.contextvars.bind_contextvars(device=settings.id)
+        try:
+            with holding(settings.dir, settings.id), _rooms(settings) as rooms:
+                await _work(rooms, settings, stop)
+        except (KeysFailed, OutboxFailed, SocketUnusable) as error:
+            raise AgentFailed(str(error)) from error
+        except OSError as error:
+            raise AgentFailed(f"data folder {settings.dir} cannot be used: {error}") from error
+        log.info("agent ended")
+
+
+@dataclass(frozen=True, slots=True)
+class _Rooms:
+    """All parts, wired."""
+
+    outbox: Outbox
+    inference: Inference
+    link: Link
+    updater: Updater
+    desired: DesiredState
+    uplink: Uplink
+    reporter: Reporter
+    reports: reporting_mqtt.Reports
+
+
+@contextmanager
+def holding(folder: Path, device: str) -> Iterator[None]:
+    """The data folder is this process's alone within the block. Raises AgentFailed if another agent has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(folder) or {"device": "unknown", "pid": "unknown"}
+            raise AgentFailed(
+                f"another agent (device {holder['device']}, process {holder['pid']}) runs on the data folder {folder}: "
+                "end it, or give this one a folder of its own with --dir"
+            ) from None
+        file.truncate(0)
+        file.write(json.dumps({"device": device, "pid": os.getpid()}))
+        file.flush()
+        yield
+
+
+def status(folder: Path) -> dict[str, object]:
+    """What the agent of this folder tells; if none runs, what lies in the folder. Raises AgentFailed."""
+    try:
+        return {"agent_running": True, **local.ask(folder / local.STATUS_SOCKET)}
+    except local.NoAnswer:
+        pass
+    holder = _holder(folder)
+    if holder is None:
+        raise AgentFailed(f"no agent has run on the data folder {folder} yet: name another one with --dir")
+    files = (Memory(folder, DEFAULT_SLOT).path, folder / MODELS_FOLDER / DEFAULT_SLOT, folder / OUTBOX_FILE)
+    return {"agent_running": False, "device": holder["device"], **offline.status(*files)}
+
+
+def _holder(folder: Path) -> dict[str, object] | None:
+    """Device and process of the agent that has the folder, or had it last."""
+    try:
+        holder = json.loads((folder / LOCK_FILE).read_text())
+        return {"device": str(holder["device"]), "pid": int(holder["pid"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextmanager
+def _rooms(settings: EdgeSettings) -> Iterator[_Rooms]:
+    identity, trust = DeviceIdentity.load(settings.dir, settings.id), Trust.read(settings.trust)
+    outbox = Outbox.open(settings.dir / OUTBOX_FILE, settings.outbox_bytes)
+    try:
+        yield _wired(settings, identity, trust, outbox)
+    finally:
+        outbox.close()
+
+
+def _wired(settings: EdgeSettings, identity: DeviceIdentity, trust: Trust, outbox: Outbox) -> _Rooms:
+    device, slot = settings.id, DEFAULT_SLOT
+    link = Link(Address.parse(settings.broker), f"littoral-{device}", reporting_mqtt.will(device))
+    inference = Inference(outbox, settings.batch_frames)
+    uplink = Uplink(settings.uplink, device, outbox)
+    steps = Steps(
+        Fetcher(link, trust.manifest_keys, settings.dir / DOWNLOADS_FOLDER),
+        ModelStore.open(settings.dir / MODELS_FOLDER, slot),
+        inference,
+        Limits(settings.trial_s, settings.golden_timeout_s, settings.threads),
+    )
+    updater = Updater(device, Memory(settings.dir, slot), steps, identity.sign, now_ms)
+    parts = Parts(updater, inference, outbox, lambda: uplink.state.value)
+    reporter = Reporter(identity, settings.labels, slot, parts)
+    reports = reporting_mqtt.Reports(link, device, reporter.report, settings.report_s)
+    updater.on_change = reports.changed
+    desired = DesiredState(link, updater, device, slot, trust.deployment_keys)
+    return _Rooms(outbox, inference, link, updater, desired, uplink, reporter, reports)
+
+
+async def _work(rooms: _Rooms, settings: EdgeSettings, stop: asyncio.Event) -> None:
+    """Until `stop`, or until a task fails, which ends all others and is raised."""
+    frames = settings.dir / FRAMES_SOCKET
+    await rooms.updater.serve()
+    await rooms.desired.listen()
+    async with AsyncExitStack() as doors:
+        await doors.enter_async_context(frames_server(rooms.inference, frames))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work, name=name) for name, work in _tasks(rooms, settings).items()]
+            log.info("agent ready", frames=str(frames), broker=settings.broker, uplink=settings.uplink)
+            await stop.wait()
+            log.info("agent stops")
+            await doors.aclose()  # no new frames; what is not settled its source hands in again
+            await _farewell(rooms.reports)
+            for task in tasks:
+                task.cancel()
+
+
+def _tasks(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, Any, None]]:
+    telemetry = offer_regularly(rooms.reporter, rooms.uplink.offer_telemetry, settings.telemetry_s)
+    return {
+        "inference": rooms.inference.run(),
+        "updater": rooms.updater.run(),
+        "link": rooms.link.run(),
+        "uplink": rooms.uplink.run(),
+        "reports": rooms.reports.run(),
+        "telemetry": telemetry,
+        "status": local.serve(settings.dir / local.STATUS_SOCKET, rooms.reporter.status),
+    }
+
+
+async def _farewell(reports: reporting_mqtt.Reports) -> None:
+    try:
+        async with asyncio.timeout(FAREWELL_S):
+            await reports.farewell()
+    except TimeoutError:
+        log.warning("the broker does not answer; it will publish this device's will")

@@ -1,0 +1,111 @@
+"""`littoral-edge`: run this device's agent, and see what it does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge.foundation.settings import EdgeSettings
+from protos.kit import logs, settings
+
+if TYPE_CHECKING:
+    from edge.agent import Agent
+
+STOP_S = 5.0
+"""From the signal to the end of the process. A hard end loses nothing: it is survived at every instruction."""
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: littoral-edge run --id edge-1 --broker mqtt://cloud:1883 --uplink cloud:8081 --trust trust.json",
+)
+@click.version_option(package_name="littoral", message="%(package)s %(version)s")
+def main() -> None:
+    """The agent on a device: runs the models that the cloud deploys, and sends every result once."""
+
+
+@main.command(
+    epilog="Example: littoral-edge run --id edge-1 --dir /var/lib/littoral --broker mqtt://cloud:1883 "
+    "--uplink cloud:8081 --trust trust.json --labels site=harbour,line=2"
+)
+@settings.options(EdgeSettings)
+def run(config: Path | None, **flags: object) -> None:
+    """Run the agent until SIGTERM or SIGINT. One agent a data folder."""
+    chosen = settings.load(EdgeSettings, config, flags)
+    logs.configure(chosen.log_level)
+    # Imported here: grpc and numpy take half a second, for which --help need not wait.
+    from edge.agent import Agent, AgentFailed  # noqa: PLC0415
+
+    try:
+        asyncio.run(_until_signalled(Agent(chosen)))
+    except AgentFailed as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command(epilog="Example: littoral-edge status --dir /var/lib/littoral --json")
+@settings.options(EdgeSettings, only=["dir"])
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
+def status(config: Path | None, *, as_json: bool, **flags: object) -> None:
+    """Show what this device runs, how its update stands and what waits in its outbox, whether its agent runs or not."""
+    chosen = settings.load(EdgeSettings, config, flags)
+    logs.configure("warning")
+    from edge import agent  # noqa: PLC0415 - as above
+
+    try:
+        found = agent.status(chosen.dir)
+    except agent.AgentFailed as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(json.dumps(found) if as_json else "\n".join(f"{name:<9} {text}" for name, text in _lines(found)))
+
+
+async def _until_signalled(agent: Agent) -> None:
+    stop = asyncio.Event()
+
+    def end() -> None:
+        stop.set()
+        deadline = threading.Timer(STOP_S, os._exit, [0])
+        deadline.daemon = True
+        deadline.start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end)
+    await agent.run(stop)
+
+
+def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """The status as names and texts."""
+    depth = found["outbox"]
+    lines = [
+        ("device", found["device"]),
+        ("agent", f"running, process {found['pid']}" if found["agent_running"] else "not running"),
+        ("model", _model(found["running"])),
+        (
+            "desired",
+            f"{_model(found['desired'])}, generation {found['generation']}" if found["desired"] else "nothing yet",
+        ),
+        ("update", found["state"]),
+        ("reason", found["reason"]),
+        ("uplink", found["uplink"]),
+        (
+            "outbox",
+            f"{depth['rows']} results, {depth['bytes']} bytes, {depth['dropped']} dropped" if depth else "in use",
+        ),
+    ]
+    return [(name, text) for name, text in lines if text]
+
+
+def _model(named: dict[str, Any] | None) -> str:
+    if not named or not named["manifest"]:
+        return "none"
+    return f"{named['model']} version {named['version']} ({named['manifest'][:12]})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""What there is to tell: the report of the state, the telemetry of an interval, the status for people on the device."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from edge.identity.service import DeviceIdentity
+from edge.inference.service import Inference
+from edge.reporting import rules
+from edge.update.service import Updater
+from edge.uplink.outbox import Outbox
+from protos.v1.report_pb2 import Report
+from protos.v1.uplink_pb2 import Telemetry
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+STATM = Path("/proc/self/statm")
+
+
+def agent_version() -> str:
+    """The version of the installed package."""
+    try:
+        return version("littoral")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def now_ms() -> int:
+    """Unix time by this device's clock, which may be wrong."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of the agent that are reported on. uplink: state of the results' stream."""
+
+    updater: Updater
+    inference: Inference
+    outbox: Outbox
+    uplink: Callable[[], str]
+
+
+class Reporter:
+    """Reads the parts; changes nothing."""
+
+    def __init__(self, identity: DeviceIdentity, labels: Mapping[str, str], slot: str, parts: Parts) -> None:
+        self._identity = identity
+        self._labels = labels
+        self._slot = slot
+        self._parts = parts
+        self._version = agent_version()
+
+    def report(self) -> Report:
+        """The whole reported state of this moment."""
+        updater = self._parts.updater
+        slot = rules.slot_state(self._slot, updater.update, updater.notice, updater.running, updater.progress)
+        return Report(
+            device=self._identity.device,
+            public_key=self._identity.public_key,
+            labels=self._labels,
+            agent_version=self._version,
+            slots=[slot],
+            reported_ms=now_ms(),
+            uplink=self._parts.uplink(),
+        )
+
+    def telemetry(self, interval_s: float) -> Telemetry:
+        """What was measured since the last call, `interval_s` ago."""
+        stats, depth, running = self._parts.inference.stats(), self._parts.outbox.depth(), self._parts.updater.running
+        return Telemetry(
+            measured_ms=now_ms(),
+            interval_s=interval_s,
+            inferences=stats.inferences,
+            inference_errors=stats.errors,
+            latency_p50_us=stats.latency_p50_us,
+            latency_p95_us=stats.latency_p95_us,
+            outbox_rows=depth.rows,
+            outbox_bytes=depth.bytes,
+            dropped=depth.dropped,
+            resident_bytes=_resident_bytes(),
+            model=running.model if running else "",
+            version=running.version if running else 0,
+        )
+
+    def status(self) -> dict[str, object]:
+        """For people on the device, as JSON."""
+        updater = self._parts.updater
+        return {
+            "device": self._identity.device,
+            "pid": os.getpid(),
+            "agent_version": self._version,
+            "uplink": self._parts.uplink(),
+            **rules.status(updater.update, updater.notice, updater.running, updater.progress),
+            "outbox": asdict(self._parts.outbox.depth()),
+        }
+
+
+async def offer_regularly(reporter: Reporter, offer: Callable[[Telemetry], None], every_s: float) -> None:
+    """Measure and offer telemetry every so often, until cancelled."""
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+    while True:
+        await asyncio.sleep(every_s)
+        now = loop.time()
+        offer(reporter.telemetry(now - before))
+        before = now
+
+
+def _resident_bytes() -> int:
+    try:
+        return rules.resident_bytes(STATM.read_text(), PAGE_BYTES)
+    except OSError:
+        return 0  # no /proc here

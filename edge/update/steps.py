@@ -1,0 +1,277 @@
+"""The work of each state: it touches disk, network and interpreter, and comes to an event of the table."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import structlog
+from google.protobuf.message import DecodeError
+
+from edge.delivery.entities import Rejected
+from edge.inference.engine import BadModel, Engine
+from edge.inference.service import Inference
+from edge.models.entities import Installed
+from edge.models.service import ModelStore
+from edge.update import deployment, prover, rules
+from edge.update.entities import (
+    Broke,
+    Delayed,
+    Effect,
+    Event,
+    Held,
+    Obtained,
+    Progress,
+    Proof,
+    Proved,
+    Running,
+    Settled,
+    TakenOver,
+    Target,
+    Unfit,
+    Update,
+)
+from edge.update.prover import NotProved
+from protos.kit.link import Offline
+from protos.v1.manifest_pb2 import Artifact, Manifest, Variant
+
+WATCH_S = 0.05
+"""Between two looks at the errors of a model on trial."""
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+class Delivery(Protocol):
+    """How manifests and artifacts come to this device. Both raise OSError for what may be had later."""
+
+    async def manifest(self, digest: bytes) -> bytes:
+        """The bytes of a manifest, its signature and digest verified."""
+
+    async def artifact(self, artifact: Artifact, progress: Callable[[int, int], None]) -> Path:
+        """The verified file. `progress` is told chunks present and in all. Raises Rejected for what can never be."""
+
+    def forget(self, keep: bytes | None = None) -> None:
+        """Remove the files of `artifact`, but for those of the artifact digest `keep`."""
+
+
+class Prove(Protocol):
+    """How a model is made to prove itself: `prover.prove`."""
+
+    async def __call__(
+        self, *, digest: bytes, manifest: bytes, artifact: bytes, variant: str, model: Path, timeout_s: float
+    ) -> Proof:
+        """The proof. Raises NotProved, or OSError for what may be possible later."""
+
+
+class Unusable(Exception):
+    """The manifest is genuine, and this device cannot carry it out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """trial_s: how long a model must hold. golden_timeout_s: what its proof may take. threads: of the interpreter."""
+
+    trial_s: float
+    golden_timeout_s: float
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model on this device that is about to be proved. payload: its manifest's bytes; empty: it lies in a place."""
+
+    manifest: Manifest
+    variant: Variant
+    file: Path
+    payload: bytes = b""
+
+
+class Steps:
+    """Carries out one effect at a time. Each may be cancelled; what it does to the store is then finished first."""
+
+    def __init__(
+        self,
+        delivery: Delivery,
+        models: ModelStore,
+        inference: Inference,
+        limits: Limits,
+        prove: Prove = prover.prove,
+    ) -> None:
+        self._delivery = delivery
+        self._models = models
+        self._inference = inference
+        self._limits = limits
+        self._prove_in_child = prove
+        self._candidate: Candidate | None = None
+        self._errors_before = 0
+        self.running: Running | None = None
+        self.progress = Progress()
+        self.on_change: Callable[[], None] = lambda: None
+
+    async def perform(self, effect: Effect, update: Update) -> Event:
+        """The event that this piece of work comes to."""
+        assert update.target, "there is work only for a deployment"
+        try:
+            return await self._work(effect, update, update.target)
+        except (BadModel, NotProved, Rejected, Unusable) as error:
+            return Unfit(str(error))
+        except (OSError, Offline) as error:
+            return Delayed(str(error) or type(error).__name__)
+        except Exception as error:
+            # A defect here must not take inference and uplink with it: it is shown, and tried again.
+            log.exception("update step failed", step=effect.value)
+            return Delayed(f"{type(error).__name__}: {error}")
+
+    async def serve_committed(self) -> None:
+        """Have the committed model answer; no model if there is none, or it cannot be used any more."""
+        installed = await _finished(self._models.running)
+        if installed and self.running and self.running.manifest == installed.digest:
+            return
+        try:
+            if installed:
+                await self._use(installed)
+                return
+        except BadModel as error:
+            log.error("the committed model cannot be used", error=str(error))
+        self._withdraw()
+
+    async def go_back(self) -> None:
+        """The committed model answers again; a trial is over."""
+        await self.serve_committed()
+        try:
+            await _finished(self._models.roll_back)
+        except OSError as error:
+            # Nothing commits this trial any more: staging ends it, and so does the next start.
+            log.warning("the end of the trial is not written yet", error=str(error))
+
+    async def _work(self, effect: Effect, update: Update, target: Target) -> Event:
+        match effect:
+            case Effect.OBTAIN:
+                return await self._obtain(update, target)
+            case Effect.PROVE:
+                return await self._prove(target)
+            case Effect.TAKE_OVER:
+                return await self._take_over(target)
+            case Effect.HOLD:
+                return await self._hold()
+            case _:
+                raise ValueError(f"{effect} is not work that comes to an event")
+
+    async def _obtain(self, update: Update, target: Target) -> Event:
+        self._tell(present=0, total=0)
+        if not target.manifest:
+            await _finished(self._models.clear)
+            self._withdraw()
+            return Settled(None)
+        proof = rules.known_proof(update)
+        if proof and self.running and self.running.manifest == target.manifest:
+            return Settled(proof)
+        held = await _finished(self._models.held, target.manifest)
+        if held:
+            self._candidate = Candidate(held.manifest, held.variant, held.path)
+        else:
+            self._candidate = await self._fetch(target)
+        return Obtained()
+
+    async def _fetch(self, target: Target) -> Candidate:
+        payload = await self._delivery.manifest(target.manifest)
+        manifest, variant = _understood(payload, target)
+        await _finished(self._delivery.forget, variant.artifact.digest)  # of versions that came to nothing
+        file = await self._delivery.artifact(variant.artifact, self._tell)
+        return Candidate(manifest, variant, file, payload)
+
+    async def _prove(self, target: Target) -> Event:
+        candidate = self._chosen()
+        proof = await self._prove_in_child(
+            digest=target.manifest,
+            manifest=candidate.manifest.SerializeToString(),
+            artifact=candidate.variant.artifact.digest,
+            variant=candidate.variant.name,
+            model=candidate.file,
+            timeout_s=self._limits.golden_timeout_s,
+        )
+        runs_already = self.running is not None and self.running.manifest == target.manifest
+        return Settled(proof) if runs_already else Proved(proof)
+
+    async def _take_over(self, target: Target) -> Event:
+        candidate = self._chosen()
+        if candidate.payload:
+            await _finished(self._models.stage, candidate.payload, candidate.variant.name, candidate.file)
+        installed = await _finished(self._models.staged)
+        if installed is None or installed.digest != target.manifest:
+            raise OSError("the model is not whole on this device's disk")
+        await _finished(self._models.begin_trial)
+        self._errors_before = self._inference.errors
+        await self._use(installed)
+        return TakenOver()
+
+    async def _hold(self) -> Event:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._limits.trial_s
+        while (left := end - loop.time()) > 0:
+            await asyncio.sleep(min(left, WATCH_S))
+            if errors := self._inference.errors - self._errors_before:
+                return Broke(f"{errors} frames had no result in the trial of {self._limits.trial_s:g} s")
+        await _finished(self._models.commit)
+        self._candidate = None
+        await self._tidy()
+        return Held()
+
+    async def _tidy(self) -> None:
+        try:
+            await _finished(self._delivery.forget)
+        except OSError as error:
+            log.warning("fetched files not removed", error=str(error))
+
+    async def _use(self, installed: Installed) -> None:
+        preprocessing, threads = installed.manifest.preprocessing, self._limits.threads
+        engine = await asyncio.to_thread(Engine, installed.path, installed.variant, preprocessing, threads)
+        model, version = installed.manifest.model, installed.manifest.version
+        self._inference.use(engine, installed.digest, model, version)
+        self.running = Running(model, version, installed.digest)
+        self.on_change()
+
+    def _withdraw(self) -> None:
+        self._inference.withdraw()
+        self.running = None
+        self.on_change()
+
+    def _chosen(self) -> Candidate:
+        assert self._candidate, "only an obtained model is proved and taken over"
+        return self._candidate
+
+    def _tell(self, present: int, total: int) -> None:
+        self.progress = Progress(total=total, present=present)
+        self.on_change()
+
+
+def _understood(payload: bytes, target: Target) -> tuple[Manifest, Variant]:
+    """The manifest in `payload`, and the variant to run. Raises Unusable."""
+    try:
+        manifest = Manifest.FromString(payload)
+        deployment.check_manifest(target, manifest)
+    except (DecodeError, ValueError) as error:
+        raise Unusable(str(error)) from error
+    variant = rules.choose_variant(manifest)
+    if variant is None:
+        names = ", ".join(repr(variant.name) for variant in manifest.variants) or "none"
+        raise Unusable(
+            f"no variant can be run here: the manifest has {names}, this device takes "
+            f"{' or '.join(rules.PREFERRED_VARIANTS)} with golden vectors"
+        )
+    return manifest, variant
+
+
+async def _finished(function: Callable[..., T], *arguments: object) -> T:
+    """Call `function` in a thread. When cancelled, wait for its end: no two threads may change the store at once."""
+    task = asyncio.create_task(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
