@@ -98,8 +98,13 @@ class Intake:
         self._waiting_frames = 0
         self._tell()
 
+    async def parted(self) -> None:
+        """Return when the source has left."""
+        while not self.left:
+            await self._changed.wait()
+
     async def gone(self) -> None:
-        """Return when a source that has left has nothing in work any more."""
+        """Return when the source has left and nothing of it is in work any more."""
         while not self.left or self.in_work:
             await self._changed.wait()
 

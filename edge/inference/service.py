@@ -7,48 +7,46 @@ frame only after the commit; until then the frame counts against the room it has
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import partial
+from itertools import takewhile
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from edge.inference import rules
-from edge.inference.entities import Answers, Classifier, FrameRun, MicroBatch, Serving, SourceBusy, Stats
+from edge.inference.entities import Classifier, FrameRun, MicroBatch, Serving, SourceBusy, Stats
 from edge.inference.intake import Intake
+from edge.inference.worker import Outcome, answer
 from edge.uplink.entities import NewBatch, OutboxFailed
 from edge.uplink.outbox import Outbox
-from protos.kit import columns
 from protos.topics import MAX_BATCH_ROWS, checked_name
 
-TRIES = 2
+AHEAD = 2
+"""Micro-batches with the engine at once: while it infers one, the next is there already."""
+
 OUTBOX_RETRY_S = 1.0
+PARTING_S = 1.0
+"""A source that broke off and comes back at once is faster than the news of its end: so long it is waited for."""
+
 LATENCIES_KEPT = 4096
 """Micro-batches whose latencies are kept for `stats`: the newest of the interval."""
-
-_Number = TypeVar("_Number", bound=np.generic)
 
 log = structlog.get_logger()
 
 
-class BadAnswers(Exception):
-    """The engine answered, but not with one sound answer for each frame."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class _Answered:
-    """A micro-batch that has its end: results, or the problem why it has none."""
+class _Work:
+    """A micro-batch that is with the engine, or has its outcome and waits for its commit."""
 
     intake: Intake
     batch: MicroBatch
-    new: NewBatch
-    problem: str = ""
+    outcome: asyncio.Future[Outcome]
 
 
 class Inference:
@@ -58,7 +56,7 @@ class Inference:
     inferences, errors: frames with and without a result since the start.
     """
 
-    def __init__(self, outbox: Outbox, batch_frames: int = 64, queue_frames: int = 2 * MAX_BATCH_ROWS) -> None:
+    def __init__(self, outbox: Outbox, batch_frames: int = 64, queue_frames: int = 1024) -> None:
         if not 0 < batch_frames <= MAX_BATCH_ROWS:
             raise ValueError(f"batch_frames is {batch_frames}: use 1 to {MAX_BATCH_ROWS}")
         self._outbox = outbox
@@ -66,7 +64,8 @@ class Inference:
         self._queue_frames = queue_frames
         self._serving: Serving | None = None
         self._intakes: dict[str, Intake] = {}  # whose turn is next comes first
-        self._answered: list[_Answered] = []
+        self._work: deque[_Work] = deque()  # in the order of its commit
+        self._with_engine = 0
         self._changed = asyncio.Event()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
         self._latencies: deque[NDArray[np.uint32]] = deque(maxlen=LATENCIES_KEPT)
@@ -89,7 +88,7 @@ class Inference:
         self._tell()
 
     def withdraw(self) -> None:
-        """Answer with no model from the next micro-batch on: frames wait."""
+        """Answer with no model: frames that are not yet with the engine wait for one."""
         self._serving = None
 
     @asynccontextmanager
@@ -101,8 +100,7 @@ class Inference:
         """
         checked_name(source, "source")
         while (before := self._intakes.get(source)) is not None:
-            if not before.left:
-                raise SourceBusy(f"source {source!r} already has a stream: end that one, or use another name")
+            await _parted(before)
             await before.gone()
             self._forget(before)
         intake = self._intakes[source] = Intake(source, self._outbox.source_watermark(source), self._queue_frames)
@@ -129,13 +127,22 @@ class Inference:
 
     async def _infer(self) -> None:
         while True:
-            if self._serving and (intake := self._next_intake()):
-                batch = intake.take(self._batch_frames)
-                answered = await self._answer(intake, batch, self._serving)
-                self._answered.append(answered)  # apart: the list may have been taken during the await
-                self._tell()
+            if self._serving and self._with_engine < AHEAD and (intake := self._next_intake()):
+                self._begin(intake, self._serving)
             else:
                 await self._changed.wait()
+
+    def _begin(self, intake: Intake, serving: Serving) -> None:
+        batch = intake.take(self._batch_frames)
+        task = partial(answer, batch, lambda: self._serving or serving)
+        outcome = asyncio.get_running_loop().run_in_executor(self._executor, task)
+        self._with_engine += 1
+        self._work.append(_Work(intake, batch, outcome))
+        outcome.add_done_callback(self._answered)
+
+    def _answered(self, _: asyncio.Future[Outcome]) -> None:
+        self._with_engine -= 1
+        self._tell()
 
     def _next_intake(self) -> Intake | None:
         """The first in turn that has frames; it goes to the end."""
@@ -144,42 +151,24 @@ class Inference:
             self._intakes[intake.source] = self._intakes.pop(intake.source)
         return intake
 
-    async def _answer(self, intake: Intake, batch: MicroBatch, serving: Serving) -> _Answered:
-        """The results, or after TRIES failures none: frames that cannot be answered must not stop those behind them."""
-        loop, problem = asyncio.get_running_loop(), ""
-        for _ in range(TRIES):
-            serving = self._serving or serving
-            try:
-                new, latency_us = await loop.run_in_executor(self._executor, _results, serving, batch)
-            except Exception as error:  # noqa: BLE001 - whatever an interpreter raises concerns these frames only
-                problem = f"{type(error).__name__}: {error}"
-                log.warning(
-                    "inference failed",
-                    source=intake.source,
-                    frames=len(batch),
-                    last_frame=batch.last_frame,
-                    model=serving.model,
-                    version=serving.version,
-                    error=problem,
-                )
-            else:
-                self.inferences += len(batch)
-                self._latencies.append(latency_us)
-                return _Answered(intake, batch, new)
-        self.errors += len(batch)
-        failed = f"frames {batch.runs[0].first_frame} to {batch.last_frame} have no result: {problem}"
-        return _Answered(intake, batch, NewBatch(0, b"", intake.source, batch.last_frame), failed)
-
     async def _commit(self) -> None:
         while True:
-            if self._answered:
-                ready, self._answered = self._answered, []
-                await self._store([answered.new for answered in ready])
-                for answered in ready:
-                    answered.intake.settle(answered.batch, answered.problem)
-                    self._forget(answered.intake)
+            if ready := list(takewhile(lambda work: work.outcome.done(), self._work)):
+                await self._store([work.outcome.result().new for work in ready])
+                for work in ready:
+                    self._work.popleft()
+                    self._settle(work, work.outcome.result())
             else:
                 await self._changed.wait()
+
+    def _settle(self, work: _Work, outcome: Outcome) -> None:
+        if outcome.problem:
+            self.errors += len(work.batch)
+        else:
+            self.inferences += len(work.batch)
+            self._latencies.append(outcome.latency_us)
+        work.intake.settle(work.batch, outcome.problem)
+        self._forget(work.intake)
 
     async def _store(self, batches: Sequence[NewBatch]) -> None:
         """All in one commit, however long it takes until there is room: the sources wait as long."""
@@ -200,39 +189,9 @@ class Inference:
         self._changed.clear()
 
 
-def _results(serving: Serving, batch: MicroBatch) -> tuple[NewBatch, NDArray[np.uint32]]:
-    """In the engine's thread: infer `n` frames and encode the results once. Also the latencies, uint32 (n,) in µs."""
-    pixels = _joined([run.pixels for run in batch.runs])
-    if problem := rules.misfit(pixels.shape[1], serving.engine.frame_shape):
-        raise BadAnswers(problem)
-    answers = serving.engine.classify(pixels.reshape(len(pixels), *serving.engine.frame_shape))
-    _check(answers, len(batch))
-    now_ns = time.monotonic_ns()
-    sizes = [len(run) for run in batch.runs]
-    waited_us = [min((now_ns - run.taken_ns) // 1000, 2**32 - 1) for run in batch.runs]
-    latency_us = np.repeat(np.array(waited_us, np.uint32), sizes)
-    payload = columns.encode(
-        columns.Results(
-            model=serving.model,
-            version=serving.version,
-            manifest=serving.manifest,
-            source=batch.source,
-            frame=_joined([np.arange(run.first_frame, run.last_frame + 1, dtype=np.uint64) for run in batch.runs]),
-            captured_us=_joined([run.captured_us for run in batch.runs]),
-            label=answers.label,
-            confidence=answers.confidence,
-            latency_us=latency_us,
-        )
-    )
-    return NewBatch(len(batch), payload, batch.source, batch.last_frame), latency_us
-
-
-def _joined(parts: Sequence[NDArray[_Number]]) -> NDArray[_Number]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _check(answers: Answers, count: int) -> None:
-    if len(answers.label) != count or len(answers.confidence) != count:
-        raise BadAnswers(f"{len(answers.label)} answers to {count} frames")
-    if not np.isfinite(answers.confidence).all():
-        raise BadAnswers("confidence has values that are not numbers")
+async def _parted(intake: Intake) -> None:
+    try:
+        async with asyncio.timeout(PARTING_S):
+            await intake.parted()
+    except TimeoutError:
+        raise SourceBusy(f"source {intake.source!r} already has a stream: end that one, or use another name") from None

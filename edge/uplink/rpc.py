@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
 
 import grpc.aio
@@ -96,8 +96,8 @@ class Uplink:
         try:
             async with grpc.aio.insecure_channel(self._target, options=_CHANNEL) as channel:
                 await stream.run(UplinkStub(channel).Connect())  # type: ignore[no-untyped-call]
-        except* (grpc.aio.AioRpcError, asyncio.InvalidStateError, OutOfOrder, OutboxFailed, _Cut) as group:
-            self._log.info("uplink waits", why="; ".join(sorted({_brief(error) for error in group.exceptions})))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, OutOfOrder, OutboxFailed, _Cut) as error:
+            self._log.info("uplink waits", why=_brief(error))
         finally:
             self._stream = None
         lasted_s = asyncio.get_running_loop().time() - began
@@ -142,10 +142,7 @@ class _Stream:
         if reply.WhichOneof("body") != "welcome":
             raise _Cut("the server's first word was not a welcome")
         await self._begin(reply.welcome)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._receive(call), name="uplink receives")
-            group.create_task(self._send(call), name="uplink sends")
-            group.create_task(self._delete(), name="uplink deletes")
+        await _until_one_ends(self._receive(call), self._send(call), self._delete())
 
     async def _begin(self, welcome: Welcome) -> None:
         resumption = rules.resume(self._outbox.ledger, welcome.watermark)
@@ -236,6 +233,23 @@ class _Stream:
             await self._done.wait()
             self._done.clear()
             await asyncio.to_thread(self._outbox.acknowledge, self._window.done)
+
+
+async def _until_one_ends(*work: Coroutine[None, None, None]) -> None:
+    """Run all until the first ends, end the others, and raise what the first did.
+
+    No task group: before Python 3.13 one that fails at the moment of its cancellation raises the failure only, and who
+    handles that would never stop.
+    """
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in ended:
+        task.result()
 
 
 async def _read(call: _Call) -> UplinkReply:

@@ -203,7 +203,11 @@ def test_a_stream_begins_with_the_hello(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
-def test_a_second_stream_of_a_source_is_refused_while_the_first_lasts(tmp_path: Path) -> None:
+def test_a_second_stream_of_a_source_is_refused_while_the_first_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.inference.service.PARTING_S", 0.05)
+
     async def scene(agent: Agent) -> None:
         async with stream(agent) as first:
             await first.read()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,8 @@ from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import State, Uplink
 from protos.v1.uplink_pb2 import Telemetry
 from tests.integration.simulated_ingest import Faults, SimulatedIngest, listening, until_true
+from tests.integration.uplink_kit import batch as encoded
+from tests.integration.uplink_kit import running_cloud
 
 
 @pytest.fixture
@@ -37,7 +39,8 @@ async def streaming(outbox: Outbox, port: int) -> AsyncIterator[Uplink]:
         yield uplink
     finally:
         running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        with suppress(asyncio.CancelledError):
+            await running
 
 
 def play(outbox: Outbox, ingest: SimulatedIngest, scene: Callable[[Uplink], Awaitable[None]] | None = None) -> None:
@@ -210,3 +213,15 @@ def test_a_server_that_comes_later_is_found(outbox: Outbox) -> None:
 
     asyncio.run(main())
     assert ingest.payloads == names
+
+
+def test_the_real_ingest_stores_every_result_under_its_number(tmp_path: Path, outbox: Outbox) -> None:
+    async def main() -> list[int]:
+        async with running_cloud(tmp_path) as cloud:
+            async with streaming(outbox, int(cloud.address.rpartition(":")[2])):
+                for first in range(1, 1001, 50):
+                    outbox.append([NewBatch(50, encoded(first, 50), "camera", first + 49)])
+                await until_true(lambda: outbox.depth().rows == 0)
+            return cloud.stored(epoch=outbox.epoch)
+
+    assert asyncio.run(main()) == list(range(1, 1001))

@@ -245,7 +245,9 @@ def test_a_new_stream_of_a_source_waits_until_nothing_of_the_old_one_is_in_work(
     assert frames_stored(outbox) == list(range(1, 31))
 
 
-def test_a_second_stream_of_a_source_is_refused(outbox: Outbox) -> None:
+def test_a_second_stream_of_a_source_is_refused(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.inference.service.PARTING_S", 0.01)
+
     async def play(inference: Inference) -> None:
         async with inference.intake("cam"):
             with pytest.raises(SourceBusy, match="cam"):
@@ -253,6 +255,18 @@ def test_a_second_stream_of_a_source_is_refused(outbox: Outbox) -> None:
                     pass
         async with inference.intake("cam"):
             pass
+
+    rehearse(outbox, play)
+
+
+def test_a_source_that_comes_back_before_its_end_was_noticed_is_let_in(outbox: Outbox) -> None:
+    async def play(inference: Inference) -> None:
+        opening = inference.intake("cam")
+        async with inference.intake("cam") as old:
+            entering = asyncio.ensure_future(opening.__aenter__())
+            await asyncio.sleep(0)
+        assert await entering is not old
+        await opening.__aexit__(None, None, None)
 
     rehearse(outbox, play)
 
