@@ -13,10 +13,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from edge.delivery import rules
 from edge.delivery.entities import NotDelivered
-from edge.delivery.partial import READ_BYTES, Partial
+from edge.delivery.partial import Partial
 from edge.delivery.transfer import Progress, Transfer
+from edge.foundation.threads import finished
 from protos import topics
 from protos.kit import envelope
+from protos.kit.files import digest_of
 from protos.kit.link import Link
 from protos.v1.manifest_pb2 import Artifact
 
@@ -48,8 +50,8 @@ class Fetcher:
 
         topic = topics.manifest(digest)
         await self._link.connected.wait()
-        await self._link.subscribe(take, topic)
         try:
+            await self._link.subscribe(take, topic)
             async with asyncio.timeout(MANIFEST_PATIENCE_S):
                 return await found
         except TimeoutError as error:
@@ -60,17 +62,20 @@ class Fetcher:
     async def artifact(self, artifact: Artifact, progress: Progress) -> Path:
         """The file of an artifact: every chunk, the size and the whole digest proven.
 
-        progress is told chunks present and chunks in all. Raises Rejected for what can never be had, NotDelivered and
-        OSError for what may be had later; what was received is then kept.
+        progress is told chunks present and chunks in all. What was fetched of other artifacts is removed.
+        Raises Rejected for what can never be had, NotDelivered and OSError for what may be had later; what was received
+        is then kept.
         """
         empty = rules.plan(artifact)
+        await finished(self.forget, artifact.digest)
         target = self._folder / f"{artifact.digest.hex()}.tflite"
-        if await asyncio.to_thread(_holds, target, artifact.digest):
+        if await finished(_holds, target, artifact.digest):
             progress(len(empty.digests), len(empty.digests))
             return target
-        with await asyncio.to_thread(Partial, self._part(artifact.digest), empty) as partial:
+        with Partial(self._folder / f"{artifact.digest.hex()}.part", empty) as partial:
+            await finished(partial.prove)
             await Transfer(self._link, artifact.digest, partial, progress).run()
-            await asyncio.to_thread(partial.unpack, artifact, target)
+            await finished(partial.unpack, artifact, target)
         return target
 
     def forget(self, keep: bytes | None = None) -> None:
@@ -78,9 +83,6 @@ class Fetcher:
         for path in self._folder.iterdir():
             if keep is None or not path.name.startswith(keep.hex()):
                 path.unlink(missing_ok=True)
-
-    def _part(self, digest: bytes) -> Path:
-        return self._folder / f"{digest.hex()}.part"
 
     def _proven(self, data: bytes, digest: bytes) -> bytes:
         payload = envelope.verify(envelope.MANIFEST, envelope.parse(data), self._keys)
@@ -91,10 +93,4 @@ class Fetcher:
 
 def _holds(path: Path, digest: bytes) -> bool:
     """Whether `path` is there, whole."""
-    if not path.exists():
-        return False
-    with path.open("rb") as file:
-        found = hashlib.sha256()
-        while piece := file.read(READ_BYTES):
-            found.update(piece)
-    return found.digest() == digest
+    return path.exists() and digest_of(path) == digest

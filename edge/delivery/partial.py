@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 
@@ -28,13 +30,17 @@ class Partial:
     """
 
     def __init__(self, path: Path, empty: Download) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         self._path = path
-        self._offsets = [0]
-        for size in empty.sizes:
-            self._offsets.append(self._offsets[-1] + size)
+        self._empty = empty
+        self._offsets = [0, *accumulate(empty.sizes)]
         self._unsynced = 0
-        self.download = self._proven(empty)
+        self.download = empty
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _reserve(self._descriptor, self._offsets[-1])
+        except BaseException:
+            os.close(self._descriptor)
+            raise
 
     def __enter__(self) -> Partial:
         return self
@@ -44,43 +50,37 @@ class Partial:
     ) -> None:
         os.close(self._descriptor)
 
-    def take(self, index: int, data: bytes) -> Chunk:
-        """Prove a chunk and write it to its place. Raises OSError if the disk does not take it: it is missing."""
+    def prove(self) -> None:
+        """Find out which chunks are here by reading them all."""
+        self.download = self._empty
+        for index, size in enumerate(self._empty.sizes):
+            self.download, _ = accept(self.download, index, os.pread(self._descriptor, size, self._offsets[index]))
+
+    def take(self, chunks: Sequence[tuple[int, bytes]]) -> list[Chunk]:
+        """Prove each (index, bytes) and write it to its place. Raises OSError if the disk does not take one."""
+        return [self._take_one(index, data) for index, data in chunks]
+
+    def unpack(self, artifact: manifest_pb2.Artifact, target: Path) -> None:
+        """Decompress into `target`, durably, and remove this file.
+
+        Raises Rejected if what the manifest promises is not the artifact, OSError if the disk is at fault.
+        """
+        try:
+            self._write_unpacked(artifact, target)
+        except Rejected:
+            self.prove()
+            if not self.download.complete:
+                raise OSError(errno.EIO, "the disk gives back other bytes than were written", str(self._path)) from None
+            self._path.unlink(missing_ok=True)
+            raise
+        self._path.unlink(missing_ok=True)
+
+    def _take_one(self, index: int, data: bytes) -> Chunk:
         download, verdict = accept(self.download, index, data)
         if verdict is Chunk.NEW:
             self._write(self._offsets[index], data)
             self.download = download
         return verdict
-
-    def unpack(self, artifact: manifest_pb2.Artifact, target: Path) -> None:
-        """Decompress into `target`, durably, and remove this file. Raises Rejected if that is not the artifact."""
-        beside = target.with_name(f".{target.name}.unpacking")
-        digest, size = hashlib.sha256(), 0
-        try:
-            with beside.open("wb") as file:
-                for piece in self._pieces(artifact):
-                    size += len(piece)
-                    if size > artifact.size:
-                        raise Rejected(f"unpacks to more than the {artifact.size} bytes that its manifest promises")
-                    digest.update(piece)
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
-            if digest.digest() != artifact.digest:
-                raise Rejected("the unpacked bytes are not those that the manifest names")
-            beside.replace(target)
-        except zstandard.ZstdError as error:
-            raise Rejected(f"cannot be unpacked: {error}") from error
-        finally:
-            beside.unlink(missing_ok=True)
-        sync_folder(target.parent)
-        self._path.unlink(missing_ok=True)
-
-    def _proven(self, empty: Download) -> Download:
-        download = empty
-        for index, size in enumerate(empty.sizes):
-            download, _ = accept(download, index, os.pread(self._descriptor, size, self._offsets[index]))
-        return download
 
     def _write(self, offset: int, data: bytes) -> None:
         written = 0
@@ -90,6 +90,34 @@ class Partial:
         if self._unsynced >= SYNC_EVERY_BYTES:
             os.fdatasync(self._descriptor)
             self._unsynced = 0
+
+    def _write_unpacked(self, artifact: manifest_pb2.Artifact, target: Path) -> None:
+        beside = target.with_name(f".{target.name}.unpacking")
+        try:
+            with beside.open("wb") as file:
+                for piece in self._proven_pieces(artifact):
+                    file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(target)
+        finally:
+            beside.unlink(missing_ok=True)
+        sync_folder(target.parent)
+
+    def _proven_pieces(self, artifact: manifest_pb2.Artifact) -> Iterator[bytes]:
+        """The uncompressed file; raises Rejected at the first byte too many, or at the end if it is another file."""
+        digest, size = hashlib.sha256(), 0
+        try:
+            for piece in self._pieces(artifact):
+                size += len(piece)
+                if size > artifact.size:
+                    raise Rejected(f"unpacks to more than the {artifact.size} bytes that its manifest promises")
+                digest.update(piece)
+                yield piece
+        except zstandard.ZstdError as error:
+            raise Rejected(f"cannot be unpacked: {error}") from error
+        if digest.digest() != artifact.digest:
+            raise Rejected("the unpacked bytes are not those that the manifest names")
 
     def _pieces(self, artifact: manifest_pb2.Artifact) -> Iterator[bytes]:
         """The uncompressed file, a bounded piece at a time."""
@@ -101,3 +129,15 @@ class Partial:
             decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
             with decompressor.stream_reader(file, read_size=READ_BYTES, closefd=False) as reader:
                 yield from iter(lambda: reader.read(READ_BYTES), b"")
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Make the file exactly so long, its blocks its own: a full disk is found out before the first chunk is fetched."""
+    before = os.fstat(descriptor).st_size
+    os.ftruncate(descriptor, size)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot reserve
+            os.ftruncate(descriptor, min(before, size))
+            raise

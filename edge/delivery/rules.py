@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from edge.delivery.entities import Chunk, Rejected
 from protos.topics import MAX_ARTIFACT_BYTES, MAX_CHUNK_BYTES
@@ -23,9 +24,9 @@ class Download:
     present: int = 0
 
     @property
-    def missing(self) -> list[int]:
+    def missing(self) -> Iterator[int]:
         """Indices of the chunks that are not here, in order."""
-        return [index for index in range(len(self.digests)) if not self.present >> index & 1]
+        return (index for index in range(len(self.digests)) if not self.present >> index & 1)
 
     @property
     def count(self) -> int:
@@ -67,7 +68,7 @@ def next_wanted(download: Download, asked: Iterable[int], window: int) -> list[i
     """The chunks to ask for now, so that at most `window` are on their way."""
     on_their_way = set(asked)
     free = max(0, window - len(on_their_way))
-    return [index for index in download.missing if index not in on_their_way][:free]
+    return list(islice((index for index in download.missing if index not in on_their_way), free))
 
 
 def overdue(asked: Mapping[int, float], now_s: float, patience_s: float) -> list[int]:
@@ -84,5 +85,8 @@ def bitmap(indices: Iterable[int], chunks: int) -> bytes:
 
 
 def patience(first_s: float, repairs: int, randomness: float) -> float:
-    """Seconds to wait for a chunk after `repairs` requests in vain: doubling, capped, up to a half more by jitter."""
+    """Seconds to wait for a chunk after `repairs` requests in vain: doubling, capped, up to a half more by jitter.
+
+    `randomness` in [0, 1).
+    """
     return float(min(LONGEST_PATIENCE_S, first_s * 2.0 ** min(repairs, 10)) * (1 + randomness / 2))

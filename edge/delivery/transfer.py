@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from time import monotonic
 
 import structlog
 
 from edge.delivery import rules
 from edge.delivery.entities import Chunk, NotDelivered
 from edge.delivery.partial import Partial
+from edge.foundation.threads import finished
 from protos import topics
 from protos.kit.link import Link, Offline
 from protos.v1.delivery_pb2 import RepairRequest
@@ -19,6 +19,9 @@ from protos.v1.delivery_pb2 import RepairRequest
 log = structlog.get_logger()
 
 WINDOW = 16
+MOST_WAITING = 2 * WINDOW
+"""Chunks in memory that are not yet on the disk; what a broker sends beyond it is asked for again."""
+
 FIRST_PATIENCE_S = 2.0
 MOST_REPAIRS = 8
 """Requests in vain, while connected, after which the transfer ends as not delivered; what is here stays."""
@@ -34,12 +37,11 @@ class Transfer:
         self._digest = digest
         self._partial = partial
         self._progress = progress
+        self._log = log.bind(artifact=digest.hex())
         self._asked: dict[int, float] = {}
         self._done: list[int] = []
-        self._came = asyncio.Event()
-        self._failed: OSError | None = None
-        self._repairs = 0
-        self._patience_s = rules.patience(FIRST_PATIENCE_S, 0, self._chance())
+        self._arrived: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
+        self._be_patient(0)
 
     async def run(self) -> None:
         """Until every chunk is here. Raises NotDelivered, or OSError when the disk does not take a chunk."""
@@ -48,73 +50,81 @@ class Transfer:
             while not self._partial.download.complete:
                 await self._connected()
                 await self._ask()
-                await self._wait()
+                await self._receive()
         finally:
             await self._link.unsubscribe(*map(self._topic, [*self._asked, *self._done]))
 
     async def _connected(self) -> None:
+        """Time without a broker is nobody's delay: the link has just subscribed again to all that was asked for."""
         if not self._link.connected.is_set():
             await self._link.connected.wait()
-            self._asked = dict.fromkeys(self._asked, monotonic())
+            self._asked = dict.fromkeys(self._asked, self._now())
+            self._be_patient(self._repairs)
 
     async def _ask(self) -> None:
         """Fill the window once half of it is free, and give up the subscriptions that have served."""
         wanted = rules.next_wanted(self._partial.download, self._asked, WINDOW)
-        if wanted and (len(wanted) >= WINDOW // 2 or not self._asked or self._is_last(wanted)):
-            self._asked |= dict.fromkeys(wanted, monotonic())
+        if wanted and (len(wanted) >= WINDOW // 2 or not self._asked or self._are_last(wanted)):
+            self._asked |= dict.fromkeys(wanted, self._now())
             await self._link.subscribe(self._take, *map(self._topic, wanted))
             done, self._done = self._done, []
             await self._link.unsubscribe(*map(self._topic, done))
 
-    async def _wait(self) -> None:
+    def _take(self, topic: str, data: bytes) -> None:
+        """From the link: what was not asked for, or was cleared by the publisher, or is too much, is dropped."""
+        _, index = topics.chunk_of(topic)
+        if data and index in self._asked and self._arrived.qsize() < MOST_WAITING:
+            self._arrived.put_nowait((index, data))
+
+    async def _receive(self) -> None:
+        """Put what has come to the disk; when nothing good comes for long, have it sent again."""
         try:
-            async with asyncio.timeout(self._patience_s):
-                await self._came.wait()
+            async with asyncio.timeout_at(self._deadline):
+                chunks = [await self._arrived.get()]
         except TimeoutError:
             await self._repair()
-        self._came.clear()
-        if self._failed:
-            raise self._failed
-
-    async def _repair(self) -> None:
-        lost = rules.overdue(self._asked, monotonic(), self._patience_s)
-        if not lost or not self._link.connected.is_set():
             return
-        if self._repairs >= MOST_REPAIRS:
-            raise NotDelivered(f"{len(self._partial.download.missing)} chunks have not come; asking again later")
-        self._repairs += 1
-        self._patience_s = rules.patience(FIRST_PATIENCE_S, self._repairs, self._chance())
-        bitmap = rules.bitmap(lost, len(self._partial.download.digests))
-        log.info("chunks asked for again", artifact=self._digest.hex(), chunks=len(lost), request=self._repairs)
-        try:
-            request = RepairRequest(artifact=self._digest, missing=bitmap).SerializeToString()
-            await self._link.publish(topics.repair(self._digest), request)
-        except Offline:
-            return  # the next connect subscribes again
-        self._asked |= dict.fromkeys(lost, monotonic())
+        while not self._arrived.empty():
+            chunks.append(self._arrived.get_nowait())
+        for (index, _), verdict in zip(chunks, await finished(self._partial.take, chunks), strict=True):
+            self._count(index, verdict)
 
-    def _take(self, topic: str, data: bytes) -> None:
-        if not data:
-            return  # the publisher has cleared it
-        _, index = topics.chunk_of(topic)
-        try:
-            verdict = self._partial.take(index, data)
-        except OSError as error:
-            self._failed = error
-            self._came.set()
-            return
+    def _count(self, index: int, verdict: Chunk) -> None:
         if verdict is Chunk.CORRUPT:
-            log.warning("chunk is not what the manifest promises", artifact=self._digest.hex(), chunk=index)
+            # It stays asked for: the good one may follow, else it is asked for again with the lost ones.
+            self._log.warning("chunk is not what the manifest promises", chunk=index)
             return
         if self._asked.pop(index, None) is not None:
             self._done.append(index)
-        self._repairs = 0
-        self._patience_s = rules.patience(FIRST_PATIENCE_S, 0, self._chance())
+        self._be_patient(0)
         self._tell()
-        self._came.set()
 
-    def _is_last(self, wanted: list[int]) -> bool:
-        return len(wanted) + len(self._asked) == len(self._partial.download.missing)
+    async def _repair(self) -> None:
+        lost = rules.overdue(self._asked, self._now(), self._patience_s)
+        if not lost or not self._link.connected.is_set():
+            self._be_patient(self._repairs)
+            return
+        if self._repairs >= MOST_REPAIRS:
+            missing = len(self._partial.download.digests) - self._partial.download.count
+            raise NotDelivered(f"{missing} chunks have not come; asking again later")
+        self._be_patient(self._repairs + 1)
+        self._log.info("chunks asked for again", chunks=len(lost), request=self._repairs)
+        missing_bits = rules.bitmap(lost, len(self._partial.download.digests))
+        try:
+            request = RepairRequest(artifact=self._digest, missing=missing_bits).SerializeToString()
+            await self._link.publish(topics.repair(self._digest), request)
+        except Offline:
+            return  # the next connect subscribes again
+        self._asked |= dict.fromkeys(lost, self._now())
+
+    def _be_patient(self, repairs: int) -> None:
+        """From now on wait as long as is due after so many requests in vain."""
+        self._repairs = repairs
+        self._patience_s = rules.patience(FIRST_PATIENCE_S, repairs, random.random())  # noqa: S311 - jitter
+        self._deadline = self._now() + self._patience_s
+
+    def _are_last(self, wanted: list[int]) -> bool:
+        return self._partial.download.count + len(self._asked) + len(wanted) == len(self._partial.download.digests)
 
     def _tell(self) -> None:
         self._progress(self._partial.download.count, len(self._partial.download.digests))
@@ -123,5 +133,5 @@ class Transfer:
         return topics.chunk(self._digest, index)
 
     @staticmethod
-    def _chance() -> float:
-        return random.random()  # noqa: S311 - jitter
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
