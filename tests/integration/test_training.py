@@ -150,7 +150,7 @@ from cloud.training.trainer import Trainer
 trainer = Trainer(datasets.load("digits"), Options(), 1, tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
 steps = []
 trainer.run(steps.append)
-assert steps[-1].accuracy > steps[0].accuracy, steps
+assert steps[-1].accuracy > 0.2, steps  # chance is 0.1
 for variable in trainer.network.trainable_variables:
     first, second = trainer._strategy.experimental_local_results(variable.value)
     assert bool(tf.reduce_all(first == second)), variable.path
