@@ -1,0 +1,1 @@
+"""What runs on a device: models down, results up, offline first."""

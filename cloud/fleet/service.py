@@ -19,7 +19,7 @@ from cloud.fleet.entities import (
     Standing,
     UnknownDevice,
 )
-from cloud.foundation.database import Database
+from cloud.foundation.database import Database, Transaction
 from protos.topics import DEFAULT_SLOT
 from protos.v1 import report_pb2, uplink_pb2
 
@@ -89,18 +89,14 @@ class Fleet:
 
     # What they shall run.
 
-    def desire(
-        self, transaction: store.Transaction, device: str, slot: str, build: Callable[[int], Desired]
-    ) -> Desired:
+    def desire(self, transaction: Transaction, device: str, slot: str, build: Callable[[int], Desired]) -> Desired:
         """Make what `build` makes of the next generation the newest deployment of a slot."""
         former = store.get_desired(transaction, device, slot)
         new = build(former.generation + 1 if former else 1)
         store.put_desired(transaction, new)
         return new
 
-    def renew(
-        self, transaction: store.Transaction, before_ms: int, limit: int, sign: Callable[[Desired], Desired]
-    ) -> int:
+    def renew(self, transaction: Transaction, before_ms: int, limit: int, sign: Callable[[Desired], Desired]) -> int:
         """Sign newest deployments anew that were issued before then, oldest first; returns how many."""
         old = store.issued_before(transaction, before_ms, limit)
         for row in old:
@@ -112,7 +108,7 @@ class Fleet:
         with self._database.reading() as transaction:
             return store.get_desired(transaction, device, slot)
 
-    def desired_in(self, transaction: store.Transaction, device: str, slot: str) -> Desired | None:
+    def desired_in(self, transaction: Transaction, device: str, slot: str) -> Desired | None:
         """The newest deployment of a slot, as the caller's transaction sees it."""
         return store.get_desired(transaction, device, slot)
 
@@ -138,16 +134,16 @@ class Fleet:
 
     # What a rollout asks.
 
-    def standings(self, transaction: store.Transaction, rollout: str) -> list[Standing]:
+    def standings(self, transaction: Transaction, rollout: str) -> list[Standing]:
         """Where the devices stand whose newest deployment is this rollout's."""
         return store.standings(transaction, rollout)
 
-    def labelled_since(self, transaction: store.Transaction, since_ms: int) -> list[tuple[str, Mapping[str, str]]]:
+    def labelled_since(self, transaction: Transaction, since_ms: int) -> list[tuple[str, Mapping[str, str]]]:
         """Devices that came, or changed their labels, since then: id and labels."""
         return store.labelled_since(transaction, since_ms)
 
 
-def _take_presence(transaction: store.Transaction, presence: Presence, now_ms: int) -> None:
+def _take_presence(transaction: Transaction, presence: Presence, now_ms: int) -> None:
     known = store.known(transaction, presence.device)
     if known is None:
         store.add_device(transaction, presence.device, now_ms, online=presence.online)
@@ -155,7 +151,7 @@ def _take_presence(transaction: store.Transaction, presence: Presence, now_ms: i
         store.put_presence(transaction, presence.device, now_ms, online=presence.online)
 
 
-def _take_report(transaction: store.Transaction, report: report_pb2.Report, now_ms: int) -> list[Rejection]:
+def _take_report(transaction: Transaction, report: report_pb2.Report, now_ms: int) -> list[Rejection]:
     try:
         reported = rules.read_report(report)
         known = store.known(transaction, reported.device)
@@ -173,7 +169,7 @@ def _take_report(transaction: store.Transaction, report: report_pb2.Report, now_
     return [Rejection(reported.device, problem) for problem in problems if problem]
 
 
-def _take_receipt(transaction: store.Transaction, reported: Reported, slot: Slot, now_ms: int) -> str:
+def _take_receipt(transaction: Transaction, reported: Reported, slot: Slot, now_ms: int) -> str:
     """Store the receipt of a slot's report, if there is one to believe; returns what is wrong with it."""
     signed = reported.receipts.get(slot.slot)
     if signed is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, TypeAlias
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -44,9 +44,6 @@ from cloud.fleet.entities import (
     UpdateState,
 )
 from cloud.foundation.database import metadata
-
-Transaction: TypeAlias = Connection
-"""An open transaction of `cloud.foundation.database.Database`."""
 
 devices = Table(
     "devices",

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, MetaData, event
@@ -22,6 +22,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 metadata = MetaData()
 """Every store's tables."""
+
+Transaction: TypeAlias = Connection
+"""What services hand from one store to another, without looking into it."""
 
 BUSY_S = 30
 POOL_SIZE = 16

@@ -6,9 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
-from sqlalchemy import Connection
-
-from cloud.foundation.database import Database
+from cloud.foundation.database import Database, Transaction
 from cloud.registry import rules, store
 from cloud.registry.blobs import Blobs
 from cloud.registry.chunks import plan, span
@@ -112,7 +110,7 @@ class Registry:
         return ModelVersion(manifest.model, manifest.version, digest, payload, signed, manifest.created_ms)
 
 
-def _known_or_new(connection: Connection, artifact: Artifact, blob: bytes) -> Artifact:
+def _known_or_new(connection: Transaction, artifact: Artifact, blob: bytes) -> Artifact:
     """A file is cut once and for ever: its topics carry the digest of the file, not of its chunks."""
     known = store.find_artifact(connection, artifact.digest)
     if known is not None:
@@ -121,7 +119,7 @@ def _known_or_new(connection: Connection, artifact: Artifact, blob: bytes) -> Ar
     return artifact
 
 
-def _raise_unknown(connection: Connection, model: str, version: int | None) -> ModelVersion:
+def _raise_unknown(connection: Transaction, model: str, version: int | None) -> ModelVersion:
     newest = store.newest(connection, model)
     if newest:
         raise UnknownModel(f"model {model!r} has no version {version}: its newest is {newest}")

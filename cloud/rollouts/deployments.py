@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from cloud.fleet.entities import Desired
 from cloud.fleet.service import Fleet
-from cloud.fleet.store import Transaction
+from cloud.foundation.database import Transaction
 from cloud.rollouts import rules, store
 from cloud.rollouts.entities import (
     ACTIVE,

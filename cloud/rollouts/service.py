@@ -13,8 +13,7 @@ from typing import Protocol
 
 from cloud.fleet.entities import Device
 from cloud.fleet.service import Fleet
-from cloud.fleet.store import Transaction
-from cloud.foundation.database import Database
+from cloud.foundation.database import Database, Transaction
 from cloud.registry.entities import ModelVersion
 from cloud.rollouts import rules, store, waves
 from cloud.rollouts.deployments import Deployments, Sign
