@@ -11,6 +11,7 @@ import secrets
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import structlog
@@ -20,6 +21,7 @@ from edge.uplink.entities import Depth, Ledger, NewBatch, OutboxFailed, Size, St
 from protos.kit.files import sync_folder
 
 LOCK_WAIT_S = 1.0
+DELETED_AT_ONCE = 1000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS ledger (
@@ -116,15 +118,25 @@ class Outbox:
         return [StoredBatch(last - count + 1, count, payload) for last, count, payload in rows]
 
     def acknowledge(self, watermark: int) -> None:
-        """Delete the batches that lie wholly at or below `watermark`: the cloud has committed them."""
+        """Delete the batches that lie wholly at or below `watermark`: the cloud has committed them.
+
+        After days without the cloud they can be many: they go in slices, so that appends come in between.
+        """
+        rules.acknowledge(self._ledger, watermark, gone=())  # what never was is refused before anything is deleted
+        more = True
 
         def change(ledger: Ledger) -> Ledger:
-            ledger = rules.acknowledge(ledger, watermark, self._sizes(watermark))
-            self._database.execute("DELETE FROM batches WHERE last_seq <= ?", (watermark,))
+            nonlocal more
+            going = list(islice(self._sizes(watermark), DELETED_AT_ONCE))
+            more = len(going) == DELETED_AT_ONCE
+            through = going[-1].last_seq if more else watermark
+            ledger = rules.acknowledge(ledger, through, going)
+            self._database.execute("DELETE FROM batches WHERE last_seq <= ?", (through,))
             return ledger
 
         # A power cut may bring deleted batches back; the server's watermark then deletes them again. So no sync is due.
-        self._commit(change, synchronous="NORMAL")
+        while more:
+            self._commit(change, synchronous="NORMAL")
 
     def begin_epoch(self) -> None:
         """Begin a new life that keeps the batches and the sources' watermarks."""

@@ -60,6 +60,19 @@ def test_an_acknowledgement_deletes_whole_batches_only(tmp_path: Path) -> None:
     assert outbox.depth() == Depth(rows=2, bytes=10, dropped=0)
 
 
+def test_an_acknowledgement_of_very_many_batches_deletes_them_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.uplink.outbox.DELETED_AT_ONCE", 10)
+    outbox = opened(tmp_path)
+    outbox.append([batch(n) for n in range(1, 41)])
+    outbox.acknowledge(30)
+    assert [b.first_seq for b in outbox.after(0, 100)] == list(range(31, 41))
+    outbox.acknowledge(40)
+    assert outbox.depth() == Depth(0, 0, 0)
+    assert outbox.ledger.acknowledged == 40
+
+
 def test_an_acknowledgement_of_what_never_was_deletes_nothing(tmp_path: Path) -> None:
     outbox = opened(tmp_path)
     outbox.append([batch(3, 3)])
