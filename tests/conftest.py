@@ -12,7 +12,7 @@ os.environ["PATH"] += os.pathsep + "/usr/sbin"  # where Debian puts Mosquitto; n
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
+    item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """In CI nothing may be missing: a test that would be skipped on a person's machine fails there."""
     report = yield
