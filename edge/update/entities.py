@@ -70,8 +70,9 @@ class Update:
     """All that must survive a power cut about the newest deployment.
 
     proof: of the target, once its golden vectors held. proven: of the model that was committed last. takeovers: how
-    often the target was put into use. attempts: tries of the present step that failed for a passing reason. receipt:
-    bytes of a Signed Receipt, in final states only. since_ms: Unix time when the state was entered.
+    often the target was put into use and not taken out again in order. attempts: tries of the present step that failed
+    for a passing reason. receipt: bytes of a Signed Receipt, in final states only. since_ms: Unix time when the state
+    was entered.
     """
 
     state: State = State.IDLE

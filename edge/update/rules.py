@@ -152,7 +152,9 @@ def _learn(update: Update, event: Event) -> Update:
         case Unfit(reason) | Broke(reason):
             learnt = replace(learnt, reason=reason)
         case Delayed(reason):
-            learnt = replace(learnt, reason=reason, attempts=update.attempts + 1)
+            # A take-over that was given up in order is none that ended the agent.
+            takeovers = update.takeovers - (update.state is State.STAGED)
+            learnt = replace(learnt, reason=reason, attempts=update.attempts + 1, takeovers=takeovers)
         case Restarted():
             learnt = update
     return learnt

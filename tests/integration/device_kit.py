@@ -17,6 +17,7 @@ from typing import Any
 import grpc.aio
 import numpy as np
 
+from cloud.fleet import rules
 from cloud.foundation.broker import embedded_broker
 from cloud.foundation.database import Database
 from cloud.identity.service import Identity
@@ -127,10 +128,19 @@ class Cloud:
     def _hear(self, topic: str, data: bytes) -> None:
         device = topics.device_of(topic)
         if topic == topics.reported(device):
-            self.reports[device] = Report.FromString(data)
+            self.reports[device] = believed(Report.FromString(data))
         else:
             self.presence[device] = data
         self._news.set()
+
+
+def believed(report: Report) -> Report:
+    """The report, which the cloud's own rules must believe, its receipt included."""
+    reported = rules.read_report(report)
+    for slot in reported.slots:
+        if signed := reported.receipts.get(slot.slot):
+            rules.read_receipt(reported.device, slot, signed, reported.public_key)
+    return report
 
 
 @dataclass

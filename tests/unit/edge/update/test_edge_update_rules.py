@@ -176,6 +176,14 @@ def test_a_model_that_ends_the_agent_whenever_it_is_used_is_rolled_back() -> Non
     assert update.state is State.ROLLED_BACK
 
 
+def test_a_full_disk_in_the_take_over_is_not_held_against_the_model() -> None:
+    update = played(Desired(target(1)))
+    for _ in range(2 * rules.MOST_TAKEOVERS):
+        update = played(Obtained(), Proved(proof()), Delayed("disk full"), start=update)
+    update = played(Obtained(), Proved(proof()), start=update)
+    assert isinstance(rules.resumption(update), Restarted)
+
+
 def test_the_time_of_a_state_is_when_it_was_entered() -> None:
     update, _ = decide(Update(), Desired(target(1)), 10)
     update, _ = decide(update, Delayed("link down"), 20)
