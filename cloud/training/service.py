@@ -29,7 +29,8 @@ def train(dataset: Dataset, options: Options, code_version: str, progress: Progr
     from cloud.training.trainer import Trainer  # noqa: PLC0415
 
     epochs = options.epochs or rules.default_epochs(len(dataset.train_labels))
-    network = Trainer(dataset, options, epochs).run(progress)
+    steps = len(dataset.train_labels) // options.batch * epochs
+    network = Trainer(dataset, options, epochs, compiled=rules.compiling_pays(steps)).run(progress)
     files = convert(network, dataset.train_images)
     return judged(dataset, files, lineage(dataset, options, epochs, code_version))
 

@@ -140,6 +140,16 @@ def test_fewer_images_than_a_batch_are_one_batch(digits: Dataset) -> None:
     assert [step.epoch for step in steps] == [1, 2]
 
 
+def test_a_compiled_training_is_reproducible_and_learns_the_same(digits: Dataset) -> None:
+    def losses(*, compiled: bool) -> list[float]:
+        steps: list[Step] = []
+        Trainer(few(digits, 256), Options(), epochs=2, compiled=compiled).run(steps.append)
+        return [step.loss for step in steps]
+
+    assert losses(compiled=True) == losses(compiled=True)
+    assert losses(compiled=True) == pytest.approx(losses(compiled=False), rel=0.05)
+
+
 TWO_REPLICAS = """
 import tensorflow as tf
 processor = tf.config.list_physical_devices("CPU")[0]
