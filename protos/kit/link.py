@@ -215,21 +215,28 @@ class Link:
 
     async def _serve(self, session: _Session) -> None:
         """Until the connection is over, which raises MqttError or Offline."""
-        await self._subscribe_all(session)
-        self._session = session
-        self.connected.set()
-        greeting = asyncio.create_task(self._greet(), name="greet")
         reading = asyncio.create_task(self._read(session.client), name="read")
+        reading.add_done_callback(lambda _: session.end())
         try:
-            await asyncio.wait({reading, session.over}, return_when=asyncio.FIRST_COMPLETED)
+            await self._subscribe_all(session)
+            await self._serve_subscribed(session)
             if reading.done():
                 reading.result()
             raise Offline("a request was not answered")
         finally:
+            await _stopped(reading)
+
+    async def _serve_subscribed(self, session: _Session) -> None:
+        self._session = session
+        self.connected.set()
+        greeting = asyncio.create_task(self._greet(), name="greet")
+        try:
+            await asyncio.wait({session.over})
+        finally:
             session.end()
             self._session = None
             self.connected.clear()
-            await _stopped(greeting, reading)
+            await _stopped(greeting)
 
     async def _subscribe_all(self, session: _Session) -> None:
         """Handlers may be added while the broker answers: until none is missing, nobody else uses the session."""

@@ -239,6 +239,28 @@ def test_a_new_subscription_brings_what_is_retained_also_the_second_time(kind: K
     scenario(kind, tmp_path, test)
 
 
+def test_a_broker_that_hangs_up_before_it_grants_a_subscription_is_tried_again_at_once(tmp_path: Path) -> None:
+    async def test(_: Site) -> None:
+        connects: asyncio.Queue[None] = asyncio.Queue()
+
+        async def rude(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1024)
+            writer.write(b"\x20\x02\x00\x00")  # CONNACK, accepted
+            await reader.read(1024)
+            connects.put_nowait(None)
+            writer.close()
+
+        async with await asyncio.start_server(rude, "127.0.0.1", 0) as server:
+            link = Link(Address("127.0.0.1", server.sockets[0].getsockname()[1]), "one")
+            await link.subscribe(Inbox(), "t/a")
+            async with running(link):
+                for _ in range(3):
+                    await connects.get()
+                assert not link.connected.is_set()
+
+    scenario("amqtt", tmp_path, test)
+
+
 def test_it_ends_when_cancelled_at_any_moment_of_connecting(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         async with site.broker():

@@ -38,7 +38,7 @@ def test_a_hosts_name_becomes_a_device_id(host: str, device: str) -> None:
     ("name", "value", "reason"),
     [
         ("id", "Edge 1", "is not a name"),
-        ("broker", "127.0.0.1:1883", "mqtt://host:port"),
+        ("broker", "127.0.0.1:1883", "not of the form mqtt://"),
         ("uplink", "127.0.0.1", "host:port"),
         ("uplink", "http://127.0.0.1:8081", "host:port"),
         ("uplink", "127.0.0.1:0", "host:port"),
