@@ -1,7 +1,7 @@
 """Write the generated parts of the documentation, or check that they are fresh.
 
-    python scripts/docs.py            write
-    python scripts/docs.py --check    exit 1 and name the stale files
+python scripts/docs.py            write
+python scripts/docs.py --check    exit 1 and name the stale files
 """
 
 from __future__ import annotations
