@@ -29,6 +29,7 @@ _ARTIFACT_TOPIC = re.compile(rf"{ROOT}/artifacts/(?P<artifact>[0-9a-f]{{64}})/.+
 ALL_REPORTED = f"{ROOT}/devices/+/reported"
 ALL_PRESENCE = f"{ROOT}/devices/+/presence"
 ALL_REPAIR = f"{ROOT}/artifacts/+/repair"
+ALL_MANIFESTS = f"{ROOT}/manifests/+"
 
 
 def checked_name(name: str, what: str) -> str:
