@@ -12,7 +12,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from edge.delivery import rules
-from edge.delivery.entities import NotDelivered
+from edge.delivery.entities import Limits, NotDelivered
 from edge.delivery.partial import Partial
 from edge.delivery.transfer import Progress, Transfer
 from edge.foundation.threads import finished
@@ -25,13 +25,17 @@ from protos.v1.manifest_pb2 import Artifact
 log = structlog.get_logger()
 
 MANIFEST_PATIENCE_S = 15.0
+NO_LIMITS = Limits()
 
 
 class Fetcher:
     """What this device lacks, from the broker. Files are kept in `folder` until `forget`."""
 
-    def __init__(self, link: Link, manifest_keys: Mapping[str, Ed25519PublicKey], folder: Path) -> None:
+    def __init__(
+        self, link: Link, manifest_keys: Mapping[str, Ed25519PublicKey], folder: Path, limits: Limits = NO_LIMITS
+    ) -> None:
         self._link = link
+        self._limits = limits
         self._keys = manifest_keys
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +78,7 @@ class Fetcher:
             return target
         with Partial(self._folder / f"{artifact.digest.hex()}.part", empty) as partial:
             await finished(partial.prove)
-            await Transfer(self._link, artifact.digest, partial, progress).run()
+            await Transfer(self._link, artifact.digest, partial, progress, self._limits).run()
             await finished(partial.unpack, artifact, target)
         return target
 

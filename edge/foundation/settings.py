@@ -104,6 +104,13 @@ class EdgeSettings(BaseSettings):
     batch_frames: Annotated[int, Field(ge=1, le=MAX_BATCH_ROWS)] = Field(
         default=64, description="Most frames inferred at once; more raise the rate and the latency."
     )
+    delivery_rate: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Most bytes a second that models are fetched with; 0: without limit."
+    )
+    delivery_jitter_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=0.5,
+        description="Longest wait, drawn by lot, before a model is fetched: a fleet does not begin all at once.",
+    )
     report_s: Seconds = Field(default=5.0, description="Seconds between two reports of the state when nothing changes.")
     telemetry_s: Seconds = Field(default=1.0, description="Seconds that one telemetry message covers.")
     trial_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(

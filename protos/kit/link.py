@@ -154,10 +154,17 @@ class Link:
         if self._session is not None:
             await self._attempt(self._session.subscribe(topics))
 
-    async def unsubscribe(self, *topics: str) -> None:
-        """Stop what `subscribe` began."""
+    def forget(self, *topics: str) -> None:
+        """Handle no more messages on `topics`, and do not subscribe to them after a reconnect.
+
+        The broker is not told; `unsubscribe` does that, of many at once.
+        """
         for topic in topics:
             self._handlers.pop(topic, None)
+
+    async def unsubscribe(self, *topics: str) -> None:
+        """Stop what `subscribe` began."""
+        self.forget(*topics)
         if self._session is not None:
             await self._attempt(self._session.unsubscribe(topics))
 

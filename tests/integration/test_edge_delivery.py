@@ -12,7 +12,7 @@ import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.foundation.broker import Kind
-from edge.delivery import mqtt, transfer
+from edge.delivery import mqtt, rules, transfer
 from edge.delivery.entities import NotDelivered, Rejected
 from edge.delivery.mqtt import Fetcher
 from protos import topics
@@ -82,6 +82,7 @@ class Counter(Link):
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "FIRST_PATIENCE_S", 0.3)
+    monkeypatch.setattr(rules, "SHORTEST_PATIENCE_S", 0.1)
 
 
 def fetcher(link: Link, tmp_path: Path) -> Fetcher:
@@ -210,7 +211,9 @@ def test_a_file_that_has_decayed_is_fetched_again(tmp_path: Path) -> None:
 
 
 def test_chunks_that_never_come_end_it_and_what_came_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "FIRST_PATIENCE_S", 0.01)
+    monkeypatch.setattr(transfer, "FIRST_PATIENCE_S", 0.001)
+    monkeypatch.setattr(rules, "LONGEST_PATIENCE_S", 0.01)
+    monkeypatch.setattr(rules, "SHORTEST_PATIENCE_S", 0.001)
 
     async def test(site: Site) -> None:
         async with site.broker(), site.link("cloud") as cloud, site.link("edge-1") as edge:
@@ -225,7 +228,9 @@ def test_chunks_that_never_come_end_it_and_what_came_is_kept(tmp_path: Path, mon
 
 
 def test_an_endless_flood_of_wrong_chunks_ends_it_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "FIRST_PATIENCE_S", 0.01)
+    monkeypatch.setattr(transfer, "FIRST_PATIENCE_S", 0.001)
+    monkeypatch.setattr(rules, "LONGEST_PATIENCE_S", 0.01)
+    monkeypatch.setattr(rules, "SHORTEST_PATIENCE_S", 0.001)
 
     async def test(site: Site) -> None:
         async with site.broker(), site.link("rogue") as rogue, site.link("edge-1") as edge:
