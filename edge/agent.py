@@ -135,7 +135,7 @@ def _rooms(settings: EdgeSettings) -> Iterator[_Rooms]:
 
 def _wired(settings: EdgeSettings, identity: DeviceIdentity, trust: Trust, outbox: Outbox) -> _Rooms:
     device, slot = settings.id, DEFAULT_SLOT
-    link = Link(Address.parse(settings.broker), f"littoral-{device}", reporting_mqtt.will(device))
+    link = Link(Address.parse(settings.broker), f"littoral-{device}", reporting_mqtt.will(device), settings.mqtt)
     inference = Inference(outbox, settings.batch_frames)
     uplink = Uplink(settings.uplink, device, outbox)
     pace = delivery.Limits(settings.delivery_rate, settings.delivery_jitter_s)
