@@ -57,11 +57,11 @@ class Publisher:
         """Publish until cancelled."""
         self._link.on_connect(self._begin)
         await self._link.subscribe(self._on_request, topics.ALL_REPAIR)
+        if self._link.connected.is_set():
+            await self._begin()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._deliver(tasks), name="deliver")
             tasks.create_task(self._repair(), name="repair")
-            if self._link.connected.is_set():
-                tasks.create_task(self._begin(), name="begin")
 
     async def _begin(self) -> None:
         """A connection begins: what the broker has kept it shows once more, now that it is waited for."""

@@ -100,8 +100,8 @@ def overdue_s(asked: Asked, patience_s: float, jitter: float) -> float:
 
     Each attempt is given a little more time, each request to the cloud twice as much as the one before.
     """
-    rounds, attempt = divmod(asked.attempts, RESUBSCRIPTIONS + 1)
-    waits_s = patience_s * GROWTH**attempt * 2.0 ** min(rounds, 10) * (1 + jitter / 2)
+    attempt = asked.attempts % (RESUBSCRIPTIONS + 1)
+    waits_s = patience_s * GROWTH**attempt * 2.0 ** min(rounds(asked.attempts), 10) * (1 + jitter / 2)
     return asked.since_s + min(LONGEST_PATIENCE_S, waits_s)
 
 
@@ -110,10 +110,14 @@ def next_step(attempts: int) -> Step:
     return Step.REPAIR if attempts % (RESUBSCRIPTIONS + 1) == RESUBSCRIPTIONS else Step.RESUBSCRIBE
 
 
+def rounds(attempts: int) -> int:
+    """How many times the cloud was asked in so many attempts."""
+    return attempts // (RESUBSCRIPTIONS + 1)
+
+
 def corrupted(asked: Asked) -> Asked:
     """The broker has other bytes in a chunk's place: to subscribe again would bring them again."""
-    rounds = asked.attempts // (RESUBSCRIPTIONS + 1)
-    return replace(asked, attempts=rounds * (RESUBSCRIPTIONS + 1) + RESUBSCRIPTIONS)
+    return replace(asked, attempts=rounds(asked.attempts) * (RESUBSCRIPTIONS + 1) + RESUBSCRIPTIONS)
 
 
 # How fast.

@@ -24,8 +24,9 @@ MOST_WAITING = 64
 
 FIRST_PATIENCE_S = 2.0
 """For a chunk, while none has shown how long one takes."""
-MOST_REPAIRS = 8
-"""Requests in vain, while connected, after which the transfer ends as not delivered; what is here stays."""
+MOST_REPAIRS = 6
+"""Requests to the cloud for one chunk, minutes in all, after which the transfer ends as not delivered; what is here
+stays."""
 
 Progress = Callable[[int, int], None]
 
@@ -46,7 +47,6 @@ class Transfer:
         self._pace = rules.Pace()
         self._budget = rules.Budget(limits.rate, at_s=_now())
         self._haste = random.random()  # noqa: S311 - spreads a fleet, keeps no secret
-        self._repairs = 0
 
     async def run(self) -> None:
         """Until every chunk is here. Raises NotDelivered, or OSError when the disk does not take a chunk."""
@@ -130,7 +130,6 @@ class Transfer:
         if self._asked.pop(index, None):
             self._link.forget(self._topic(index))
             self._done.append(index)
-        self._repairs = 0
         self._tell()
 
     async def _ask_again(self) -> None:
@@ -149,11 +148,11 @@ class Transfer:
     async def _repair(self, lost: list[int]) -> None:
         if not lost:
             return
-        missing = len(self._partial.download.digests) - self._partial.download.count
-        if self._repairs >= MOST_REPAIRS:
+        rounds = max(rules.rounds(self._asked[index].attempts) for index in lost)
+        if rounds > MOST_REPAIRS:
+            missing = len(self._partial.download.digests) - self._partial.download.count
             raise NotDelivered(f"{missing} chunks have not come; asking again later")
-        self._repairs += 1
-        self._log.info("chunks asked for again", chunks=len(lost), request=self._repairs)
+        self._log.info("chunks asked for again", chunks=len(lost), request=rounds)
         bits = rules.bitmap(lost, len(self._partial.download.digests))
         try:
             request = RepairRequest(artifact=self._digest, missing=bits).SerializeToString()

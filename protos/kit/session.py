@@ -231,13 +231,16 @@ class Session:
 
     async def unsubscribe(self, topics: Iterable[str]) -> None:
         """Return when the broker has answered."""
-        await asyncio.gather(*(self._ask(self.client.unsubscribe(some, timeout=GRANT_S)) for some in _portions(topics)))
+        await asyncio.gather(*map(self._unsubscribe, _portions(topics)))
 
     async def _subscribe(self, topics: list[str]) -> None:
         codes: Any = await self._ask(self.client.subscribe([(topic, QOS) for topic in topics], timeout=GRANT_S))
         refused = {topic: str(code) for topic, code in zip(topics, codes, strict=False) if code.is_failure}
         if refused:
             log.warning("broker refuses a subscription", broker=str(self.broker), topics=refused)
+
+    async def _unsubscribe(self, topics: list[str]) -> None:
+        await self._ask(self.client.unsubscribe(topics, timeout=GRANT_S))
 
     async def _ask(self, request: Coroutine[Any, Any, T]) -> T:
         """The broker's answer. Raises Offline; a request that gets none ends the session, so that it is begun anew."""
