@@ -158,6 +158,8 @@ class Client(aiomqtt.Client):
             await super().__aexit__(kind, error, trace)
         finally:
             self._hang_up()
+            if self._disconnected.done() and not self._disconnected.cancelled():
+                self._disconnected.exception()  # looked at, lest asyncio reports it
 
     @property
     def is_lost(self) -> bool:
