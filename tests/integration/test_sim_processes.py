@@ -49,6 +49,13 @@ def test_leaving_ends_every_process_even_one_that_ignores_the_request(
     assert [child.process.returncode is not None for child in children] == [True, True]
 
 
+def test_leaving_does_not_wait_for_an_expendable_process(tmp_path: Path) -> None:
+    with Processes(tmp_path) as processes:
+        child = processes.start("stubborn", STUBBORN, expendable=True)
+        until(lambda: ready(processes, "stubborn"))
+    assert child.process.returncode == -signal.SIGKILL
+
+
 def test_children_end_when_this_process_is_killed(tmp_path: Path) -> None:
     program = f"""
 import pathlib, sys, time
