@@ -42,9 +42,7 @@ def run_instead(
     """What the parent makes of a child that behaves like `program` does."""
     monkeypatch.setattr(prover, "_command", lambda *_: [sys.executable, "-c", program])
     return asyncio.run(
-        prover.prove(
-            digest=b"m", manifest=manifest, artifact=b"a", variant="int8", model=Path(), timeout_s=timeout_s
-        )
+        prover.prove(digest=b"m", manifest=manifest, artifact=b"a", variant="int8", model=Path(), timeout_s=timeout_s)
     )
 
 
