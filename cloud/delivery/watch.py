@@ -142,8 +142,11 @@ class Watch:
         return self._version is aiomqtt.ProtocolVersion.V5
 
     async def _subscribe(self, client: aiomqtt.Client) -> None:
-        options = SubscribeOptions(qos=self._qos, retainAsPublished=True) if self._has_mqtt5 else None
-        codes = await client.subscribe(self._pattern, qos=self._qos, options=options)
+        if self._has_mqtt5:
+            options = SubscribeOptions(qos=self._qos, retainAsPublished=True)
+            codes = await client.subscribe(self._pattern, options=options)
+        else:
+            codes = await client.subscribe(self._pattern, qos=self._qos)
         if any((code.value if isinstance(code, ReasonCode) else code) >= REFUSED for code in codes):
             raise Unreachable(f"the broker {self._address} does not let us subscribe to {self._pattern!r}")
         self._subscribed = True
