@@ -7,6 +7,7 @@ Digests in topics are lower-case hex of SHA-256.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 ROOT = "littoral/v1"
 
@@ -25,15 +26,24 @@ NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
 DEFAULT_SLOT = "default"
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """What may stand for a parameter of the templates below: a regular expression, and in words."""
+
+    pattern: str
+    meaning: str
+
+
 _DIGEST = "[0-9a-f]{64}"
 PARAMETERS = {
-    "manifest": _DIGEST,
-    "artifact": _DIGEST,
-    "index": "[0-9]{1,7}",
-    "device": NAME.pattern,
-    "slot": NAME.pattern,
+    "manifest": Parameter(_DIGEST, "SHA-256 of the manifest's bytes, in lower-case hex."),
+    "artifact": Parameter(_DIGEST, "SHA-256 of the uncompressed file, in lower-case hex."),
+    "index": Parameter("[0-9]{1,7}", "The chunk's place in the file as it travels, from 0."),
+    "device": Parameter(NAME.pattern, "Name of the device, unique in the fleet."),
+    "slot": Parameter(NAME.pattern, f"What the model is for; {DEFAULT_SLOT!r} for a device's main model."),
 }
-"""What may stand for each parameter of the templates below, as a regular expression."""
 
 _ARTIFACT = f"{ROOT}/artifacts/{{artifact}}"
 _DEVICE = f"{ROOT}/devices/{{device}}"
@@ -48,7 +58,7 @@ PRESENCE = f"{_DEVICE}/presence"
 
 def matcher(template: str) -> re.Pattern[str]:
     """The topics of a template, with one named group for each parameter."""
-    return re.compile(_PARAMETER.sub(lambda found: f"(?P<{found[1]}>{PARAMETERS[found[1]]})", template))
+    return re.compile(_PARAMETER.sub(lambda found: f"(?P<{found[1]}>{PARAMETERS[found[1]].pattern})", template))
 
 
 def all_of(template: str) -> str:

@@ -33,13 +33,6 @@ which is all that decoding needs. The schemas show them as protobuf's own JSON, 
 
 An operation's tag is the role that may perform it. A role that an operation is not tagged with may not publish there.
 """
-PARAMETERS = {
-    "manifest": "SHA-256 of the manifest's bytes, in lower-case hex.",
-    "artifact": "SHA-256 of the uncompressed file, in lower-case hex.",
-    "index": "The chunk's place in the file as it travels, from 0.",
-    "device": "Name of the device, unique in the fleet.",
-    "slot": f"What the model is for; {topics.DEFAULT_SLOT!r} for a device's main model.",
-}
 ROLES = {
     Role.CLOUD: "The cloud's publisher and controller.",
     Role.DEVICE: "A device's agent, on topics with its own name and on those of all devices.",
@@ -124,7 +117,8 @@ def _channel(channel: Channel) -> dict[str, Any]:
 
 
 def _parameter(channel: Channel, name: str) -> dict[str, Any]:
-    parameter: dict[str, Any] = {"description": PARAMETERS[name], "x-pattern": f"^{topics.PARAMETERS[name]}$"}
+    known = topics.PARAMETERS[name]
+    parameter = {"description": known.meaning, "x-pattern": f"^{known.pattern}$"}
     if isinstance(channel.payload, Encoded) and name in channel.payload.repeats:
         where = "the signed message" if channel.payload.purpose else "the message"
         parameter["description"] += f" The field `{name}` of {where} says the same."
