@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
 ROOT = "littoral/v1"
 
@@ -56,6 +57,7 @@ REPORTED = f"{_DEVICE}/reported"
 PRESENCE = f"{_DEVICE}/presence"
 
 
+@cache
 def matcher(template: str) -> re.Pattern[str]:
     """The topics of a template, with one named group for each parameter."""
     return re.compile(_PARAMETER.sub(lambda found: f"(?P<{found[1]}>{PARAMETERS[found[1]].pattern})", template))
