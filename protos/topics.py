@@ -68,7 +68,6 @@ def all_of(template: str) -> str:
     return _PARAMETER.sub("+", template)
 
 
-ALL_MANIFESTS = all_of(MANIFEST)
 ALL_REPORTED = all_of(REPORTED)
 ALL_PRESENCE = all_of(PRESENCE)
 ALL_REPAIR = all_of(REPAIR)

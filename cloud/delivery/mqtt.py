@@ -26,6 +26,7 @@ RETRY_S = 1.0
 WINDOW = 16
 """Messages that may wait for the broker's acknowledgement: 1 MB of chunks."""
 MARKED_AT_ONCE = 500
+ALL_MANIFESTS = f"{topics.ROOT}/manifests/+"
 MAX_SEEN = 10_000
 """Manifests on the broker that are remembered; whoever fills it with others cannot fill this process."""
 
@@ -50,7 +51,7 @@ class Publisher:
         """Publish until cancelled."""
         self._link.on_connect(self._begin)
         await self._link.subscribe(self._on_request, topics.ALL_REPAIR)
-        await self._link.subscribe(self._on_manifest, topics.ALL_MANIFESTS)
+        await self._link.subscribe(self._on_manifest, ALL_MANIFESTS)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._deliver(), name="deliver")
             tasks.create_task(self._repair(), name="repair")

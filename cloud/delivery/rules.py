@@ -12,7 +12,6 @@ from google.protobuf.message import DecodeError
 
 from cloud.delivery.entities import BadRequest, Bundle, Held
 from cloud.fleet.entities import Desired
-from protos.topics import MAX_REPAIR_BYTES
 from protos.v1.delivery_pb2 import RepairRequest
 
 LINGER_MS = 15_000
@@ -20,6 +19,8 @@ LINGER_MS = 15_000
 
 RETRY_MS = 30_000
 REPEAT_MS = 1_000
+MAX_REQUEST_BYTES = 4096
+"""A bitmap of 16,384 chunks, the most an artifact can have, takes 2 KB."""
 
 
 class Session:
@@ -124,8 +125,8 @@ def indexes(bits: int) -> list[int]:
 
 def read_request(artifact: bytes, payload: bytes, chunks: int) -> int:
     """The missing chunks as a bitmap, from a request for an artifact of `chunks` chunks. Raises BadRequest."""
-    if len(payload) > MAX_REPAIR_BYTES:
-        raise BadRequest(f"{len(payload)} bytes, allowed are {MAX_REPAIR_BYTES}")
+    if len(payload) > MAX_REQUEST_BYTES:
+        raise BadRequest(f"{len(payload)} bytes, allowed are {MAX_REQUEST_BYTES}")
     try:
         request = RepairRequest.FromString(payload)
     except DecodeError as error:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloud.delivery import rules
 from cloud.delivery.crossings import Crossing, breaches, read
 from protos import topics
 from protos.channels import CHANNELS
@@ -76,6 +77,10 @@ def test_an_empty_payload_clears_a_channel_that_may_be_cleared(name: str) -> Non
 
 def test_a_broker_that_does_not_tell_what_is_retained_makes_no_breach() -> None:
     assert [breaches(replace(crossing, retained=None)) for crossing in OBEYING.values()] == [[]] * len(OBEYING)
+
+
+def test_the_publisher_reads_requests_as_large_as_the_contract_allows() -> None:
+    assert topics.MAX_REPAIR_BYTES == rules.MAX_REQUEST_BYTES
 
 
 DESIRED, MANIFESTS = OBEYING["desired"], OBEYING["manifest"]

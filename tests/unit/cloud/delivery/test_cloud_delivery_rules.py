@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cloud.delivery.entities import BadRequest, Bundle
 from cloud.delivery.rules import (
     LINGER_MS,
+    MAX_REQUEST_BYTES,
     REPEAT_MS,
     RETRY_MS,
     Repairs,
@@ -21,7 +22,6 @@ from cloud.delivery.rules import (
     read_request,
 )
 from cloud.fleet.entities import Desired
-from protos.topics import MAX_REPAIR_BYTES
 from protos.v1.delivery_pb2 import RepairRequest
 
 # Bundles 0 and 1 share artifact A, as two versions with the same file do.
@@ -278,7 +278,7 @@ def test_a_request_is_read_as_its_bitmap(missing: int) -> None:
         (RepairRequest(artifact=b"A").SerializeToString(), "none of the 8 chunks"),
         (RepairRequest(artifact=b"A", missing=b"\0\0").SerializeToString(), "none of the 8 chunks"),
         (RepairRequest(artifact=b"A", missing=b"\0\1").SerializeToString(), "more than there are"),
-        (bytes(MAX_REPAIR_BYTES + 1), f"allowed are {MAX_REPAIR_BYTES}"),
+        (bytes(MAX_REQUEST_BYTES + 1), f"allowed are {MAX_REQUEST_BYTES}"),
     ],
 )
 def test_a_request_that_asks_for_nothing_that_exists_is_refused(payload: bytes, complaint: str) -> None:
