@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ import pytest
 from cloud.foundation.broker import mosquitto_config
 from protos.kit.children import bound_to
 from protos.kit.link import Address
+from simulators.ports import free_port
 
 needs_mosquitto = pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed")
 
@@ -25,9 +25,7 @@ class Mosquitto:
     """One broker in a process of its own; always on the same port."""
 
     def __init__(self, folder: Path, *, persistent: bool) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.address = Address("127.0.0.1", probe.getsockname()[1])
+        self.address = Address("127.0.0.1", free_port())
         self._config = folder / "test-mosquitto.conf"
         lines = mosquitto_config(self.address.host, self.address.port, as_root=os.geteuid() == 0)
         if persistent:

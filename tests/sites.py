@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,6 +17,7 @@ import pytest
 from cloud.foundation.broker import Kind, embedded_broker
 from protos.kit.children import bound_to
 from protos.kit.link import Address, Link, Mqtt, Will
+from simulators.ports import free_port
 
 PATIENCE_S = 90
 
@@ -42,9 +42,7 @@ class Site:
         self._kind: Kind = "amqtt" if sort == "amqtt" else "mosquitto"
         self._mqtt: Mqtt = "3.1.1" if sort == "mosquitto 3.1.1" else "auto"
         self._folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.address = Address("127.0.0.1", probe.getsockname()[1])
+        self.address = Address("127.0.0.1", free_port())
 
     @asynccontextmanager
     async def broker(self) -> AsyncIterator[None]:

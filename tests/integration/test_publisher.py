@@ -14,12 +14,12 @@ from cloud.foundation.broker import Kind, embedded_broker
 from protos import topics
 from protos.kit.link import Address
 from protos.v1.delivery_pb2 import RepairRequest
+from simulators.ports import free_port
 from tests.integration.publisher_kit import (
     PATIENCE_S,
     Cloud,
     chunk_topics,
     everything,
-    free_port,
     noted,
     observing,
     play,
