@@ -13,10 +13,10 @@ import aiomqtt
 import structlog
 from paho.mqtt.client import topic_matches_sub
 
-from protos.kit.session import Address, Client, Mqtt, Offline, Session, Versions, Will
+from protos.kit.session import KEEPALIVE_S, QOS, Address, Client, Mqtt, Offline, Session, Versions, Will
 from protos.topics import MAX_MQTT_BYTES
 
-__all__ = ["Address", "Link", "Mqtt", "Offline", "Will"]
+__all__ = ["KEEPALIVE_S", "QOS", "Address", "Link", "Mqtt", "Offline", "Will"]
 
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 30.0
