@@ -74,6 +74,26 @@ def test_after_a_restart_of_the_broker_it_is_there_again_with_every_subscription
 
 
 @every
+def test_what_is_forgotten_is_not_subscribed_to_after_a_restart(kind: Sort, tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        inbox, link = Inbox(), site.new("one")
+        await link.subscribe(inbox, "t/forgotten", "t/kept")
+        async with running(link):
+            async with site.broker():
+                await link.connected.wait()
+                link.forget("t/forgotten")
+            await gone(link)
+            async with site.broker(), site.link("other") as other:
+                await link.connected.wait()
+                await other.connected.wait()
+                for topic in ("t/forgotten", "t/kept"):
+                    await other.publish(topic, b"")
+                assert await inbox.next() == ("t/kept", b"")
+
+    scenario(kind, tmp_path, test)
+
+
+@every
 def test_its_owner_is_told_of_each_connect_once_the_subscriptions_stand(kind: Sort, tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         inbox, link = Inbox(), site.new("one")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud.delivery import mqtt, rules
 from cloud.delivery.outgoing import WINDOW
 from cloud.foundation.broker import Kind
 from protos import topics
@@ -167,3 +168,56 @@ def test_a_broker_restarted_in_the_middle_of_a_publication_is_given_only_what_it
         assert chunks_published(relay) <= len(chunk_topics(large)) + WINDOW
 
     asyncio.run(asyncio.wait_for(scenario(), PATIENCE_S))
+
+
+@both
+def test_a_publication_that_nobody_needs_any_more_is_ended_and_leaves_nothing_on_the_broker(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eagerly_cleared(monkeypatch)
+
+    async def scenario(broker: Address, cloud: Cloud) -> None:
+        large, small = cloud.register(LARGE_BYTES), cloud.register()
+        relay = Relay(broker, Faults(bytes_per_s=SLOW))
+        async with relay.serving() as slow, observing(broker) as observer, publishing(slow, cloud):
+            cloud.desire("edge-1", large)
+            await observer.until(lambda: any(map(is_chunk, observer.topics())))
+            cloud.desire("edge-1", small)
+            manifest = topics.manifest(large.manifest_digest)
+            await observer.until(lambda: observer.last(manifest) == b"")
+            assert chunks_published(relay) < 2 * len(chunk_topics(large)), "chunks and what clears them"
+            async with observing(broker) as late:
+                await told(late, "edge-1")
+                assert not set(everything(large)) & set(late.topics())
+
+    play(kind, tmp_path, scenario)
+
+
+@both
+def test_what_is_needed_again_while_it_is_cleared_is_whole_when_a_device_is_told(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eagerly_cleared(monkeypatch)
+
+    async def scenario(broker: Address, cloud: Cloud) -> None:
+        version = cloud.register(LARGE_BYTES)
+        relay = Relay(broker)
+        async with relay.serving() as slow, observing(broker) as observer, publishing(slow, cloud):
+            cloud.desire("edge-1", version)
+            await told(observer, "edge-1")
+            relay.faults.bytes_per_s = 3000.0  # what clears a chunk is small
+            cloud.commit("edge-1", version)
+            await observer.until(lambda: any(observer.last(topic) == b"" for topic in chunk_topics(version)))
+            cloud.desire("edge-2", version)
+            await asyncio.sleep(0.5)
+            relay.faults.bytes_per_s = 0
+            await told(observer, "edge-2")
+            async with observing(broker) as late:
+                await late.until(lambda: set(everything(version)) <= set(late.topics()))
+
+    play(kind, tmp_path, scenario)
+
+
+def eagerly_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "LINGER_MS", 300)
+    monkeypatch.setattr(mqtt, "REVIEW_S", 0.2)
