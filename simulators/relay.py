@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from protos.kit.link import Address
 
-PUBLISH, PUBACK = 3, 4
+CONNECT, PUBLISH, PUBACK = 1, 3, 4
+MQTT_5 = 5
 RECEIVE_BUFFER_BYTES = 32 * 1024
 """Small, so that a slow relay is felt by who sends."""
 
@@ -75,6 +76,19 @@ class Packet(NamedTuple):
     def topic(self) -> str:
         """Of a PUBLISH."""
         return self.data[self.start + 2 : self._behind_topic].decode()
+
+    @property
+    def level(self) -> int:
+        """Of a CONNECT: the version of the protocol, 4 for MQTT 3.1.1."""
+        return self.data[self._behind_topic]
+
+    def payload_bytes(self, level: int) -> int:
+        """Of a PUBLISH on a connection of this protocol level."""
+        start = self._behind_topic + (2 if self.qos else 0)
+        if level >= MQTT_5:
+            length, start = _varying(self.data, start)
+            start += length
+        return len(self.data) - start
 
     @property
     def acknowledgement(self) -> bytes:
@@ -145,11 +159,13 @@ class Relay:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, back: asyncio.StreamWriter, *, up: bool
     ) -> None:
         """Carry packets one way. back: to their sender."""
+        level = 0
         while True:
             packet = await _read(reader)
             await self._hold_up(packet)
             if up:
-                self._count(packet)
+                level = packet.level if packet.kind == CONNECT else level
+                self._count(packet, level)
             if self._loses(packet, up=up):
                 back.write(packet.acknowledgement)
             else:
@@ -163,11 +179,10 @@ class Relay:
         while self.faults.silent:  # noqa: ASYNC110 - a switch, not an event
             await asyncio.sleep(0.02)
 
-    def _count(self, packet: Packet) -> None:
+    def _count(self, packet: Packet, level: int) -> None:
         self.traffic.bytes_published += len(packet.data)
         if packet.kind == PUBLISH:
-            overhead = packet.start + 2 + len(packet.topic.encode()) + (2 if packet.qos else 0)
-            self.traffic.publications.append((packet.topic, len(packet.data) - overhead))
+            self.traffic.publications.append((packet.topic, packet.payload_bytes(level)))
 
     def _loses(self, packet: Packet, *, up: bool) -> bool:
         share = self.faults.lost_publications if up else self.faults.lost_deliveries
@@ -182,10 +197,18 @@ class Relay:
         return True
 
 
+def _varying(data: bytes, start: int) -> tuple[int, int]:
+    """A number of one to four bytes of seven bits each, and where it ends."""
+    end = start + 1
+    while data[end - 1] & 0x80:
+        end += 1
+    return sum((byte & 0x7F) << 7 * place for place, byte in enumerate(data[start:end])), end
+
+
 async def _read(reader: asyncio.StreamReader) -> Packet:
     """The next packet. Raises EOFError or OSError when there is none."""
     head = await reader.readexactly(2)
     while head[-1] & 0x80:
         head += await reader.readexactly(1)
-    length = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(head[1:]))
+    length, _ = _varying(head, 1)
     return Packet(head + await reader.readexactly(length), len(head))
