@@ -76,12 +76,9 @@ def wanted(download: Download) -> dict[bytes, list[int]]:
 
 def choose_patch(artifact: manifest_pb2.Artifact, held: Collection[bytes]) -> manifest_pb2.Patch | None:
     """The shortest way to the artifact from one of the files with the digests `held`; None: fetching it whole."""
-    usable = (
-        patch
-        for patch in artifact.patches
-        if patch.base in held and patch.kind in KNOWN_PATCHES and 0 < bytes_of(patch) < bytes_of(artifact)
-    )
-    return min(usable, key=bytes_of, default=None)
+    whole = bytes_of(artifact)
+    usable = (patch for patch in artifact.patches if patch.base in held and _is_known(patch))
+    return min((patch for patch in usable if 0 < bytes_of(patch) < whole), key=bytes_of, default=None)
 
 
 def next_wanted(download: Download, asked: Iterable[int], window: int) -> list[int]:
@@ -110,3 +107,8 @@ def patience(first_s: float, repairs: int, randomness: float) -> float:
     `randomness` in [0, 1).
     """
     return float(min(LONGEST_PATIENCE_S, first_s * 2.0 ** min(repairs, 10)) * (1 + randomness / 2))
+
+
+def _is_known(patch: manifest_pb2.Patch) -> bool:
+    """Whether this agent can apply it, and name its topics and file."""
+    return patch.kind in KNOWN_PATCHES and len(patch.digest) == DIGEST_BYTES

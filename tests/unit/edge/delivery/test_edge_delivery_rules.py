@@ -146,7 +146,7 @@ def test_what_is_wanted_is_each_missing_chunk_by_its_digest(chunks: list[bytes],
 
 
 def patch(base: int, size: int, kind: PatchKind = PATCH_KIND_DIFFERENCE) -> Patch:
-    return Patch(base=bytes([base]) * 32, kind=kind, chunks=[ChunkRef(size=size)] if size else [])
+    return Patch(base=bytes([base]) * 32, digest=bytes(32), kind=kind, chunks=[ChunkRef(size=size)] if size else [])
 
 
 ONE, TWO = b"\1" * 32, b"\2" * 32
@@ -159,7 +159,14 @@ def test_the_shortest_patch_from_what_is_here_is_chosen() -> None:
 
 @pytest.mark.parametrize(
     "useless",
-    [patch(3, 10), patch(1, 100), patch(1, 0), patch(1, 10, PATCH_KIND_UNSPECIFIED), patch(1, 10, 99)],  # type: ignore[arg-type]
+    [
+        patch(3, 10),
+        patch(1, 100),
+        patch(1, 0),
+        patch(1, 10, PATCH_KIND_UNSPECIFIED),
+        patch(1, 10, 99),  # type: ignore[arg-type]
+        Patch(base=ONE, digest=b"short", kind=PATCH_KIND_DIFFERENCE, chunks=[ChunkRef(size=10)]),
+    ],
 )
-def test_a_patch_from_what_is_not_here_of_unknown_kind_or_no_shorter_is_not_chosen(useless: Patch) -> None:
+def test_a_patch_from_what_is_not_here_of_unknown_form_or_no_shorter_is_not_chosen(useless: Patch) -> None:
     assert rules.choose_patch(artifact(chunks=[ChunkRef(size=100)], patches=[useless]), {ONE, TWO}) is None
