@@ -92,7 +92,7 @@ class Artifacts:
 
     async def _whole(self, wanted: _Wanted) -> None:
         artifact = wanted.artifact
-        with await finished(self._opened, wanted) as partial:
+        with self._opened(wanted) as partial:
             await finished(partial.prove)
             if reused := await finished(partial.reuse, self._others(wanted)):
                 log.info("chunks were here already", artifact=artifact.digest.hex(), chunks=reused)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -307,5 +308,26 @@ def test_pieces_of_the_model_in_use_are_not_fetched_again(tmp_path: Path) -> Non
             await cloud.publish(publisher, wanted)
             assert await device.fetch(wanted) == OLD
             assert device.link.came == {wanted.digest: 3 * topics.MAX_CHUNK_BYTES}
+
+    scenario("amqtt", tmp_path, test)
+
+
+def test_an_abandoned_download_goes_where_there_is_no_room_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(site: Site) -> None:
+        async with site.broker(), site.link("cloud") as publisher, site.link("edge-1") as link:
+            cloud, device = Cloud(tmp_path), Device(link, tmp_path)
+            wanted = cloud.register(OLD)
+            await cloud.publish(publisher, wanted)
+            abandoned = device.downloads / f"{bytes(32).hex()}.part"
+            abandoned.write_bytes(OLD)
+
+            def full(*_: int) -> None:
+                if abandoned.exists():
+                    raise OSError(errno.ENOSPC, "No space left on device")
+
+            monkeypatch.setattr(os, "posix_fallocate", full)
+            assert await device.fetch(wanted) == OLD
 
     scenario("amqtt", tmp_path, test)

@@ -15,10 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud.registry import patches
-from edge.delivery import unpacking
+from edge.delivery import rules, unpacking
 from edge.delivery.entities import Rejected
+from edge.delivery.partial import Partial
+from protos.kit.patches import as_artifact
 from protos.topics import MAX_DICTIONARY_BYTES
-from protos.v1.manifest_pb2 import PATCH_KIND_DICTIONARY, PATCH_KIND_DIFFERENCE, Artifact, PatchKind
+from protos.v1.manifest_pb2 import PATCH_KIND_DICTIONARY, PATCH_KIND_DIFFERENCE, Artifact, ChunkRef, Patch, PatchKind
+from tests.crashes import each_kill
 
 MAKE = {PATCH_KIND_DIFFERENCE: patches.difference, PATCH_KIND_DICTIONARY: patches.by_dictionary}
 kinds = pytest.mark.parametrize("kind", MAKE)
@@ -126,6 +129,34 @@ def test_a_base_that_is_gone_makes_no_file(tmp_path: Path, kind: PatchKind) -> N
     with pytest.raises(Rejected, match="cannot be patched"):
         unpacking.write(pieces, artifact(NEW), tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
+
+
+@kinds
+def test_a_kill_at_any_act_of_patching_leaves_the_old_file_and_the_new_one_comes_later(
+    tmp_path: Path, kind: PatchKind
+) -> None:
+    travelling = MAKE[kind](OLD, NEW)
+    digest = hashlib.sha256(travelling).digest()
+    patch = Patch(digest=digest, kind=kind, chunks=[ChunkRef(digest=digest, size=len(travelling))])
+
+    def prepare() -> None:
+        for path in tmp_path.iterdir():
+            path.unlink()
+        (tmp_path / "base").write_bytes(OLD)
+
+    def act() -> None:
+        with Partial(tmp_path / "patch.part", rules.plan(as_artifact(patch))) as partial:
+            partial.prove()
+            partial.take([(0, travelling)])
+            read = lambda file: unpacking.patched(file, kind, tmp_path / "base")  # noqa: E731
+            partial.unpack(artifact(NEW), tmp_path / "new", read)
+
+    for _ in each_kill(prepare, act):
+        assert (tmp_path / "base").read_bytes() == OLD
+        assert not (tmp_path / "new").exists() or (tmp_path / "new").read_bytes() == NEW
+        act()
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "new"]
+        assert (tmp_path / "new").read_bytes() == NEW
 
 
 APPLY = """
