@@ -13,6 +13,8 @@ ROOT = "littoral/v1"
 MAX_CHUNK_BYTES = 64 * 1024
 MAX_MQTT_BYTES = 128 * 1024
 MAX_MANIFEST_BYTES = 96 * 1024
+MAX_METADATA_BYTES = MAX_MQTT_BYTES
+MAX_INDEX_BYTES = 1024
 MAX_GRPC_BYTES = 4 * 1024 * 1024
 MAX_BATCH_ROWS = 4096
 MAX_ARTIFACT_BYTES = 1024 * 1024 * 1024
@@ -25,6 +27,11 @@ DEFAULT_SLOT = "default"
 _DEVICE_TOPIC = re.compile(rf"{ROOT}/devices/(?P<device>[^/]+)/.+")
 _CHUNK_TOPIC = re.compile(rf"{ROOT}/artifacts/(?P<artifact>[0-9a-f]{{64}})/chunks/(?P<index>[0-9]{{1,7}})")
 _ARTIFACT_TOPIC = re.compile(rf"{ROOT}/artifacts/(?P<artifact>[0-9a-f]{{64}})/.+")
+
+METADATA_INDEX = f"{ROOT}/metadata/index"
+"""MetadataIndex, retained, from the publisher: what there is, since a broker never says that it has nothing."""
+
+ALL_METADATA = f"{ROOT}/metadata/+"
 
 ALL_REPORTED = f"{ROOT}/devices/+/reported"
 ALL_PRESENCE = f"{ROOT}/devices/+/presence"
@@ -44,6 +51,11 @@ def checked_name(name: str, what: str) -> str:
 def manifest(digest: bytes) -> str:
     """Signed Manifest, retained, from the publisher."""
     return f"{ROOT}/manifests/{digest.hex()}"
+
+
+def metadata(file: str) -> str:
+    """One file of TUF metadata, such as `timestamp.json` or `3.snapshot.json`, retained, from the publisher."""
+    return f"{ROOT}/metadata/{file}"
 
 
 def chunk(artifact: bytes, index: int) -> str:

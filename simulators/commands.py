@@ -15,6 +15,7 @@ from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import json_option
 from protos import topics
 from protos.kit import settings
+from protos.kit.keys import KeysFailed
 from simulators import sensors as feeding
 from simulators.reel import HeldOut, Reel
 
@@ -139,7 +140,7 @@ def bad_model(
     try:
         with compose(chosen) as rooms:
             bad = register_bad(rooms.registry, model, _held_out(data), seed, int(time.time() * 1000))
-    except (StartFailed, UnknownModel, NotDamaged) as error:
+    except (StartFailed, UnknownModel, NotDamaged, KeysFailed) as error:
         raise click.ClickException(str(error)) from error
     if as_json:
         click.echo(json.dumps(described(bad)))

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cloud.identity.entities import DIRECTOR
 from protos.kit import envelope
-from protos.kit.files import write_durably
-from protos.kit.keys import KeysFailed, load_or_create
+from protos.kit.keys import load_or_create
 from protos.v1.manifest_pb2 import Signed
 
-ROLES = {"manifest": envelope.MANIFEST, "deployment": envelope.DEPLOYMENT}
+ROLES = {"manifest": envelope.MANIFEST, DIRECTOR: envelope.DEPLOYMENT}
 """What each key signs: who steals one can publish models or send them to devices, but not both."""
 
 
 class Identity:
-    """The keys in `folder`/keys, made on first use, and `folder`/trust.json for the devices. Raises KeysFailed."""
+    """The keys in `folder`/keys, made on first use. Raises KeysFailed."""
 
     def __init__(self, folder: Path) -> None:
-        self.trust_path = folder / "trust.json"
+        self.folder = folder
         self._keys = {role: load_or_create(folder / "keys" / f"{role}.key") for role in ROLES}
-        self._write_trust()
 
     def sign(self, purpose: str, payload: bytes) -> Signed:
         """`payload`, signed with the key for `purpose`. Raises ValueError for a purpose that is not the cloud's."""
@@ -31,17 +29,9 @@ class Identity:
                 return envelope.sign(purpose, payload, self._keys[role])
         raise ValueError(f"the cloud has no key for {purpose!r}")
 
-    def trust(self) -> dict[str, dict[str, str]]:
+    def public(self) -> dict[str, dict[str, str]]:
         """For each role the key ids that count, each with its raw public key in hex. Nothing in it is secret."""
         return {role: _public(key) for role, key in self._keys.items()}
-
-    def _write_trust(self) -> None:
-        text = json.dumps(self.trust(), indent=2) + "\n"
-        try:
-            if not self.trust_path.exists() or self.trust_path.read_text() != text:
-                write_durably(self.trust_path, text.encode())
-        except OSError as error:
-            raise KeysFailed(f"{self.trust_path} cannot be written: {error.strerror}") from error
 
 
 def _public(key: Ed25519PrivateKey) -> dict[str, str]:

@@ -14,6 +14,7 @@ from cloud.foundation.database import Database, DatabaseFailed
 from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
 from cloud.identity.service import Identity
+from cloud.identity.trust import FleetTrust
 from cloud.registry.blobs import Blobs
 from cloud.registry.entities import Unpublishable, described
 from cloud.registry.service import Registry
@@ -52,7 +53,7 @@ def _model_name(_context: click.Context, _parameter: click.Parameter, value: str
     show_default=True,
     help="The same seed gives the same model.",
 )
-@settings.options(CloudSettings, only=("dir", "database"))
+@settings.options(CloudSettings, only=("dir", "database", "offline_keys"))
 @json_option
 def train(
     *, data: str, model: str, epochs: int | None, seed: int, config: Path | None, as_json: bool, **flags: object
@@ -64,7 +65,9 @@ def train(
     chosen = settings.load(CloudSettings, config, flags)
     started = time.monotonic()
     try:
-        registry = _registry(chosen)  # before the long work, so that a folder that cannot be written costs no minutes
+        registry = _registry(
+            chosen, model
+        )  # before the long work, so that a folder that cannot be written costs no minutes
         trained = _train(data, Options(epochs=epochs or 0, seed=seed))
         published = _publish(trained, registry, model)
     except (UnreadableDataset, QuantisationLoss, Unpublishable, DatabaseFailed, KeysFailed, OSError) as error:
@@ -72,11 +75,15 @@ def train(
     emit(published | {"seconds": round(time.monotonic() - started, 1)}, as_json, _drawn)
 
 
-def _registry(chosen: CloudSettings) -> Registry:
-    identity = Identity(chosen.dir)
-    database = Database(chosen.database_url)
+def _registry(chosen: CloudSettings, model: str) -> Registry:
+    """The registry, ready to take a version of `model`."""
+    database, identity = Database(chosen.database_url), Identity(chosen.dir)
     database.create()
-    return Registry(database, Blobs(chosen.blobs), identity.sign)
+    trust = FleetTrust.of(chosen, database, identity)
+    registry = Registry(database, Blobs(chosen.blobs), identity.sign, trust.list_version)
+    trust.prepare(registry.registered, _now_ms())
+    trust.check_delegated(model, _now_ms())
+    return registry
 
 
 def _train(data: str, options: Options) -> TrainedModel:
@@ -114,7 +121,11 @@ def _bar(console: Console) -> Progress:
 def _publish(trained: TrainedModel, registry: Registry, model: str) -> dict[str, object]:
     from cloud.training import service  # noqa: PLC0415 - as above
 
-    return described(service.publish(trained, registry, model, int(time.time() * 1000)))
+    return described(service.publish(trained, registry, model, _now_ms()))
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _code_version() -> str:

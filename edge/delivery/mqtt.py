@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import structlog
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from edge.delivery import rules
 from edge.delivery.entities import NotDelivered
 from edge.delivery.partial import Partial
 from edge.delivery.transfer import Progress, Transfer
+from edge.delivery.trust import Trust
 from edge.foundation.threads import finished
 from protos import topics
 from protos.kit import envelope
@@ -30,21 +29,21 @@ MANIFEST_PATIENCE_S = 15.0
 class Fetcher:
     """What this device lacks, from the broker. Files are kept in `folder` until `forget`."""
 
-    def __init__(self, link: Link, manifest_keys: Mapping[str, Ed25519PublicKey], folder: Path) -> None:
+    def __init__(self, link: Link, trust: Trust, folder: Path) -> None:
+        self.check = trust.check
         self._link = link
-        self._keys = manifest_keys
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
     async def manifest(self, digest: bytes) -> bytes:
-        """The bytes of the manifest with this SHA-256, signed by a trusted key. Raises NotDelivered."""
+        """The bytes of the manifest with this SHA-256, which is what makes it the right one. Raises NotDelivered."""
         found: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         def take(topic: str, data: bytes) -> None:
             # A wrong answer does not end the wait: a broker may be forged, and the right one may still come.
             with suppress(envelope.Untrusted):
                 if data and not found.done():
-                    found.set_result(self._proven(data, digest))
+                    found.set_result(_proven(data, digest))
                 return
             log.warning("manifest is not what was asked for; ignored", topic=topic)
 
@@ -84,11 +83,13 @@ class Fetcher:
             if keep is None or not path.name.startswith(keep.hex()):
                 path.unlink(missing_ok=True)
 
-    def _proven(self, data: bytes, digest: bytes) -> bytes:
-        payload = envelope.verify(envelope.MANIFEST, envelope.parse(data), self._keys)
-        if hashlib.sha256(payload).digest() != digest or len(payload) > topics.MAX_MANIFEST_BYTES:
-            raise envelope.Untrusted("a signed manifest, but another one")
-        return payload
+
+def _proven(data: bytes, digest: bytes) -> bytes:
+    """The payload with this digest. Its envelope's signature is for agents that know no metadata."""
+    payload = envelope.parse(data).payload
+    if hashlib.sha256(payload).digest() != digest or len(payload) > topics.MAX_MANIFEST_BYTES:
+        raise envelope.Untrusted("another manifest, or none")
+    return payload
 
 
 def _holds(path: Path, digest: bytes) -> bool:

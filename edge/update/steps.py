@@ -47,10 +47,13 @@ T = TypeVar("T")
 
 
 class Delivery(Protocol):
-    """How manifests and artifacts come to this device. Both raise OSError for what may be had later."""
+    """How manifests and artifacts come to this device. All raise OSError for what may be had later."""
+
+    async def check(self, model: str, version: int, manifest: bytes, issued_ms: int) -> None:
+        """That fresh metadata promises this manifest for the version. Raises Rejected if it promises another."""
 
     async def manifest(self, digest: bytes) -> bytes:
-        """The bytes of a manifest, its signature and digest verified."""
+        """The bytes of a manifest, its digest verified."""
 
     async def artifact(self, artifact: Artifact, progress: Callable[[int, int], None]) -> Path:
         """The verified file. `progress` is told chunks present and in all. Raises Rejected for what can never be."""
@@ -171,6 +174,7 @@ class Steps:
         proof = rules.known_proof(update)
         if proof and self.running and self.running.manifest == target.manifest:
             return Settled(proof)
+        await self._delivery.check(target.model, target.version, target.manifest, target.issued_ms)
         held = await _finished(self._models.held, target.manifest)
         if held:
             self._candidate = Candidate(held.manifest, held.variant, held.path)

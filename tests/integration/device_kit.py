@@ -17,10 +17,13 @@ from typing import Any
 import grpc.aio
 import numpy as np
 
+from cloud.delivery.metadata import ordered
 from cloud.fleet import rules
 from cloud.foundation.broker import embedded_broker
 from cloud.foundation.database import Database
+from cloud.identity.entities import Lifetimes
 from cloud.identity.service import Identity
+from cloud.identity.trust import FleetTrust
 from cloud.registry.blobs import Blobs
 from cloud.registry.entities import ModelVersion
 from cloud.registry.service import Registry
@@ -55,7 +58,9 @@ class Cloud:
         self.folder = folder
         self.address = Address("127.0.0.1", port)
         self.identity = Identity(folder)
-        self.registry = Registry(database, Blobs(folder / "blobs"), self.identity.sign)
+        self.trust = FleetTrust(database, self.identity, folder / "offline", Lifetimes())
+        self.registry = Registry(database, Blobs(folder / "blobs"), self.identity.sign, self.trust.list_version)
+        self.trust.prepare(self.registry.registered, now_ms())
         self.link = Link(self.address, "cloud")
         self.reports: dict[str, Report] = {}
         self.presence: dict[str, bytes] = {}
@@ -79,11 +84,16 @@ class Cloud:
         return self.registry.register(draft, files, now_ms())
 
     async def publish(self, version: ModelVersion, *, chunks: bool = True) -> None:
+        await self.publish_metadata()
         await self._say(topics.manifest(version.manifest_digest), version.signed)
         for variant in Manifest.FromString(version.manifest).variants if chunks else ():
             for index in range(len(variant.artifact.chunks)):
                 data = self.registry.chunk(variant.artifact.digest, index)
                 await self._say(topics.chunk(variant.artifact.digest, index), data)
+
+    async def publish_metadata(self) -> None:
+        for name, data in ordered(self.trust.files()).items():
+            await self._say(topics.metadata(name), data)
 
     async def deploy(
         self,
@@ -158,7 +168,7 @@ class Device:
         flags = {
             "--id": "edge-1",
             "--dir": str(self.folder),
-            "--trust": str(self.cloud.identity.trust_path),
+            "--trust": str(self.cloud.trust.trust_path),
             "--broker": str(self.cloud.address),
             "--uplink": "127.0.0.1:9",  # nobody listens there: results wait in the outbox
             "--report-s": "1",
