@@ -20,7 +20,7 @@ from cloud.registry.entities import Unpublishable, described
 from cloud.registry.service import Registry
 from cloud.training.entities import Options, QuantisationLoss, Step, TrainedModel, UnreadableDataset
 from protos import topics
-from protos.kit import settings
+from protos.kit import logs, settings
 from protos.kit.keys import KeysFailed
 
 LARGEST_SEED = 2**31 // 1_000_003 - 1
@@ -63,6 +63,7 @@ def train(
     Nothing is registered if int8 is right on over one point fewer of the images than float.
     """
     chosen = settings.load(CloudSettings, config, flags)
+    logs.configure(chosen.log_level)
     started = time.monotonic()
     try:
         registry = _registry(

@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.delivery.entities import NotDelivered, Rejected
+from edge.foundation.clock import EARLIEST_MS
 from edge.inference.service import Inference
 from edge.models.service import ModelStore
 from edge.update import deployment, trial
@@ -28,7 +29,7 @@ from protos.v1.manifest_pb2 import Artifact, Manifest, Signed
 from tests import tiny_models
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"d" * 32)
-NOW_MS = deployment.EARLIEST_MS + 1000
+NOW_MS = EARLIEST_MS + 1000
 T = TypeVar("T")
 
 
@@ -41,6 +42,7 @@ class Shelf:
     files: dict[bytes, bytes] = field(default_factory=dict)
     fetched: list[bytes] = field(default_factory=list)
     fault: Exception | None = None
+    unlisted: Exception | None = None
     stuck: bool = False
 
     def put(self, manifest: Manifest, *files: bytes) -> bytes:
@@ -49,6 +51,10 @@ class Shelf:
         self.manifests[digest] = payload
         self.files |= {hashlib.sha256(file).digest(): file for file in files}
         return digest
+
+    async def check(self, model: str, version: int, manifest: bytes, issued_ms: int) -> None:  # noqa: ARG002 - the port's
+        if self.unlisted:
+            raise self.unlisted
 
     async def manifest(self, digest: bytes) -> bytes:
         if self.stuck:
