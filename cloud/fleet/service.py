@@ -103,6 +103,11 @@ class Fleet:
             store.renew_desired(transaction, sign(row))
         return len(old)
 
+    def oldest(self, transaction: Transaction) -> Desired | None:
+        """That of the newest deployments which was signed first."""
+        found = store.issued_before(transaction, rules.MAX_INTEGER, 1)
+        return found[0] if found else None
+
     def desired(self, device: str, slot: str = DEFAULT_SLOT) -> Desired | None:
         """The newest deployment of a slot."""
         with self._database.reading() as transaction:

@@ -49,7 +49,7 @@ class Repository:
     @property
     def exists(self) -> bool:
         """Whether there is any metadata."""
-        return store.newest(self._connection, ROOT) is not None
+        return self.version(ROOT) > 0
 
     def root(self) -> Root:
         """The newest root, to be changed and `put` again."""
@@ -63,10 +63,17 @@ class Repository:
         """The newest metadata of a model's role; empty if there is none."""
         return self._content(model, Targets)
 
+    def version(self, role: str) -> int:
+        """The newest version of a role's metadata; 0: there is none."""
+        return store.newest_version(self._connection, role)
+
+    def expires(self, role: str) -> datetime:
+        """When the role's newest metadata expires."""
+        return self._now + self.left(role)
+
     def drafted(self, role: str, content: S) -> Metadata[S]:
         """The role's next version, without a signature."""
-        newest = store.newest(self._connection, role)
-        content.version = newest.version + 1 if newest else 1
+        content.version = self.version(role) + 1
         content.expires = self._now + self._lifetimes.of(role)
         return Metadata(content)
 
@@ -81,10 +88,10 @@ class Repository:
 
     def store(self, role: str, metadata: Metadata[S]) -> None:
         """Add the signed next version of a role. Raises MetadataFailed unless it is that, and is signed as it must."""
-        newest = store.newest(self._connection, role)
-        if metadata.signed.version != (newest.version + 1 if newest else 1):
+        newest = self.version(role)
+        if metadata.signed.version != newest + 1:
             raise MetadataFailed(
-                f"version {metadata.signed.version} of {role} is not the one after {newest.version if newest else 0}: "
+                f"version {metadata.signed.version} of {role} is not the one after {newest}: "
                 "the metadata has changed meanwhile. Export it and sign it again"
             )
         self._verify(role, metadata)
@@ -108,11 +115,11 @@ class Repository:
 
     def settle(self) -> None:
         """Sign what the newest root and targets ask for: models' roles, then a snapshot and a timestamp of it all."""
-        targets = self.targets()
-        for model in rules.delegated(targets):
-            if not self._stands(model):
-                self.put(model, self.model(model))
-        files = {role: store.newest(self._connection, role) for role in [TARGETS, *rules.delegated(targets)]}
+        roles = [TARGETS, *rules.delegated(self.targets())]
+        for role in roles:
+            if not self._stands(role):
+                self.renew(role)
+        files = {role: store.newest(self._connection, role) for role in roles}
         listed = {f"{role}.json": MetaFile(file.version) for role, file in files.items() if file}
         snapshot = self._content(SNAPSHOT, Snapshot)
         if snapshot.meta != listed or not self._stands(SNAPSHOT) or self.is_due(SNAPSHOT):

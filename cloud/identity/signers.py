@@ -5,6 +5,7 @@ A role may have more key files than its metadata names, while a key is being rep
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from securesystemslib.signer import CryptoSigner, SSlibKey
@@ -43,7 +44,7 @@ class Signers:
             raise KeysFailed(f"key folder {folder} cannot be made: {error.strerror}") from error
         return _public(folder / f"{stem}{self._last_number(role) + 1}.key")
 
-    def discard(self, role: str, still_good: frozenset[str]) -> None:
+    def discard(self, role: str, still_good: Collection[str]) -> None:
         """Remove the role's keys here that no metadata names any more. still_good: key ids."""
         for path in self._files(role):
             if _public(path).keyid not in still_good:

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 from securesystemslib.signer import Key
-from tuf.api.metadata import Targets
+from tuf.api.metadata import Metadata, Targets
 
 from cloud.foundation.database import Database, Transaction
 from cloud.foundation.settings import CloudSettings
@@ -32,7 +32,7 @@ from cloud.identity.entities import (
     MetadataFile,
     NotDelegated,
 )
-from cloud.identity.repository import Repository
+from cloud.identity.repository import Repository, keys_of
 from cloud.identity.service import Identity
 from cloud.identity.signers import Signers
 from protos.kit.files import write_durably
@@ -70,7 +70,7 @@ class FleetTrust:
 
     def prepare(self, registered: Callable[[Transaction], Iterable[Listed]], now_ms: int) -> None:
         """Make the metadata if there is none, with what is `registered` already, and trust.json."""
-        with self._changing(now_ms) as (transaction, repository):
+        with self._transaction(now_ms) as (transaction, repository):
             new = not repository.exists
             if new:
                 self._create(repository, THRESHOLD, OFFLINE_KEYS)
@@ -85,7 +85,7 @@ class FleetTrust:
 
     def create(self, threshold: int, keys: int, now_ms: int) -> None:
         """Make the first metadata: root and targets signed by `threshold` of `keys` offline keys each."""
-        with self._changing(now_ms) as (_, repository):
+        with self.changing(now_ms) as repository:
             if repository.exists:
                 raise MetadataFailed("this fleet has metadata already: change it with 'littoral keys rotate'")
             self._create(repository, threshold, keys)
@@ -100,13 +100,13 @@ class FleetTrust:
 
     def check_delegated(self, model: str, now_ms: int) -> None:
         """Raise NotDelegated now rather than when the model is registered, which may be long work later."""
-        with self._changing(now_ms) as (_, repository):
+        with self.changing(now_ms) as repository:
             if not self.signers.has_offline and model not in rules.delegated(repository.targets()):
                 raise _not_delegated(model)
 
     def renew(self, now_ms: int) -> list[str]:
         """Sign anew what will expire before long; returns what people should know of what could not be."""
-        with self._changing(now_ms) as (_, repository):
+        with self.changing(now_ms) as repository:
             models = rules.delegated(repository.targets())
             due = [role for role in [*OFFLINE, *models] if repository.is_due(role)]
             worries = [worry for role in due if (worry := self._renew(repository, role))]
@@ -134,6 +134,16 @@ class FleetTrust:
         with self._database.reading() as connection:
             return store.newest_version(connection, TIMESTAMP)
 
+    def next_director(self) -> dict[str, str]:
+        """The public key that is to sign deployments, once the metadata names it."""
+        return self._identity.next_director()
+
+    def discard_former(self, role: str, now_ms: int) -> None:
+        """Remove the private keys of `role` here that the metadata does not name any more."""
+        with self.changing(now_ms) as repository:
+            keys = keys_of(repository.root(), repository.targets()).get(role, {})
+        self.signers.discard(role, keys)
+
     def trust(self) -> dict[str, Any]:
         """What a device must know before its first start: public keys, and the newest root. Nothing in it is secret."""
         with self._database.reading() as connection:
@@ -141,7 +151,9 @@ class FleetTrust:
         return {**self._identity.public(), **({"root": json.loads(root.data)} if root else {})}
 
     def write_trust(self) -> None:
-        """Bring trust.json up to date."""
+        """Bring trust.json up to date, and the director's key, which a change may have replaced."""
+        if not self._identity.follow(self._directors()):
+            log.error("devices take no deployments from this cloud's key: littoral keys rotate deployment")
         text = json.dumps(self.trust(), indent=2) + "\n"
         try:
             if not self.trust_path.exists() or self.trust_path.read_text() != text:
@@ -149,8 +161,19 @@ class FleetTrust:
         except OSError as error:
             raise KeysFailed(f"{self.trust_path} cannot be written: {error.strerror}") from error
 
+    def _directors(self) -> dict[str, str]:
+        with self._database.reading() as connection:
+            targets = store.newest(connection, TARGETS)
+        return rules.directors(Metadata[Targets].from_bytes(targets.data).signed) if targets else {}
+
     @contextmanager
-    def _changing(self, now_ms: int) -> Iterator[tuple[Transaction, Repository]]:
+    def changing(self, now_ms: int) -> Iterator[Repository]:
+        """The metadata within a transaction; afterwards this cloud signs as it says."""
+        with self._transaction(now_ms) as (_, repository):
+            yield repository
+
+    @contextmanager
+    def _transaction(self, now_ms: int) -> Iterator[tuple[Transaction, Repository]]:
         with self._database.transaction() as transaction:
             yield transaction, self._repository(transaction, now_ms)
 
