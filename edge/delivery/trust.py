@@ -89,16 +89,20 @@ class Trust:
             self._problem = "this device's trust.json has no root: copy the cloud's newer one, and start again"
             raise NotDelivered(self._problem)
         async with self._turn:
-            reasons = []
+            found: Verified | None = None
+            reasons: list[NotDelivered] = []
             for source in self._sources:
                 try:
-                    verified = await self._attempt(source, target)
+                    found = await self._attempt(source, target)
                 except NotDelivered as error:
                     reasons.append(error)
                 else:
                     self._problem = ""
-                    return verified
-            raise reasons[0]
+                    if found.target or not target:
+                        break  # else a source that keeps news back must not keep the device from another one
+            if found is None:
+                raise reasons[0]
+            return found
 
     async def _attempt(self, source: Source, target: str) -> Verified:
         try:
