@@ -77,7 +77,9 @@ class DurableUpdater(Updater):
     """tuf's Updater, whose files also survive a power cut: it renames them into place, but does not sync them."""
 
     def _persist_file(self, filename: str, data: bytes) -> None:
-        write_durably(Path(filename), data)
+        path = Path(filename)
+        if not path.exists() or path.read_bytes() != data:  # tuf writes the root that it begins with each time
+            write_durably(path, data)
 
 
 def refresh(folder: Path, root: bytes, bridge: Bridge, target: str = "") -> Verified:
