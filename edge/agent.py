@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import json
 import os
+import platform
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from edge.delivery.trust import Trust
 from edge.delivery.trust_sources import FromApi, FromBroker, Source
 from edge.foundation.clock import now_ms
 from edge.foundation.settings import FRAMES_SOCKET, EdgeSettings
+from edge.foundation.version import agent_version
 from edge.identity.service import DeviceIdentity, read_root
+from edge.inference import operators
 from edge.inference.rpc import SocketUnusable, frames_server
 from edge.inference.service import Inference
 from edge.models.service import ModelStore
@@ -28,6 +31,7 @@ from edge.reporting import mqtt as reporting_mqtt
 from edge.reporting.service import Parts, Reporter, offer_regularly
 from edge.update.memory import Memory
 from edge.update.mqtt import DesiredState
+from edge.update.requirements import Facts
 from edge.update.service import Updater
 from edge.update.steps import Limits, Steps
 from edge.uplink.entities import OutboxFailed
@@ -148,6 +152,7 @@ def _wired(settings: EdgeSettings, identity: DeviceIdentity, root: bytes, outbox
         ModelStore.open(settings.dir / MODELS_FOLDER, slot),
         inference,
         Limits(settings.trial_s, settings.golden_timeout_s, settings.threads),
+        Facts(platform.machine(), agent_version(), operators.known()),
     )
     updater = Updater(device, Memory(settings.dir, slot), steps, identity.sign, now_ms)
     parts = Parts(updater, inference, outbox, lambda: uplink.state.value, lambda: trust.alarms)

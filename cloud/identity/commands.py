@@ -28,7 +28,7 @@ RESTART = "A director's new key signs once 'littoral serve' is started again; al
 folder_options = settings.options(CloudSettings, only=["dir", "database", "offline_keys"])
 
 
-@click.group()
+@click.group(epilog="Example: littoral keys list")
 def keys() -> None:
     """The keys that devices trust: make, list, replace, delegate, sign offline."""
 

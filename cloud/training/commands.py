@@ -22,6 +22,7 @@ from cloud.training.entities import Options, QuantisationLoss, Step, TrainedMode
 from protos import topics
 from protos.kit import logs, settings
 from protos.kit.keys import KeysFailed
+from protos.v1.manifest_pb2 import Requirements
 
 LARGEST_SEED = 2**31 // 1_000_003 - 1
 """So that the seeds of all replicas stay apart and within 32 bits."""
@@ -53,10 +54,23 @@ def _model_name(_context: click.Context, _parameter: click.Parameter, value: str
     show_default=True,
     help="The same seed gives the same model.",
 )
+@click.option(
+    "--architecture", "architectures", multiple=True, metavar="NAME", help="Only for such devices, as uname -m says."
+)
+@click.option("--agent-version", default="", metavar="X.Y", help="Only for agents from this version on.")
 @settings.options(CloudSettings, only=("dir", "database", "offline_keys"))
 @json_option
 def train(
-    *, data: str, model: str, epochs: int | None, seed: int, config: Path | None, as_json: bool, **flags: object
+    *,
+    data: str,
+    model: str,
+    epochs: int | None,
+    seed: int,
+    architectures: tuple[str, ...],
+    agent_version: str,
+    config: Path | None,
+    as_json: bool,
+    **flags: object,
 ) -> None:
     """Train a CNN, quantise it to int8, judge both on held-out images, sign and register it as the next version.
 
@@ -70,7 +84,9 @@ def train(
             chosen, model
         )  # before the long work, so that a folder that cannot be written costs no minutes
         trained = _train(data, Options(epochs=epochs or 0, seed=seed))
-        published = _publish(trained, registry, model)
+        published = _publish(
+            trained, registry, model, Requirements(architectures=architectures, agent_version=agent_version)
+        )
     except (UnreadableDataset, QuantisationLoss, Unpublishable, DatabaseFailed, KeysFailed, OSError) as error:
         raise click.ClickException(str(error)) from error
     emit(published | {"seconds": round(time.monotonic() - started, 1)}, as_json, _drawn)
@@ -119,10 +135,10 @@ def _bar(console: Console) -> Progress:
     )
 
 
-def _publish(trained: TrainedModel, registry: Registry, model: str) -> dict[str, object]:
+def _publish(trained: TrainedModel, registry: Registry, model: str, requires: Requirements) -> dict[str, object]:
     from cloud.training import service  # noqa: PLC0415 - as above
 
-    return described(service.publish(trained, registry, model, _now_ms()))
+    return described(service.publish(trained, registry, model, _now_ms(), requires))
 
 
 def _now_ms() -> int:

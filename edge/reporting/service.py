@@ -6,10 +6,10 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from edge.foundation import clock
+from edge.foundation.version import agent_version
 from edge.identity.service import DeviceIdentity
 from edge.inference.service import Inference
 from edge.reporting import rules
@@ -20,14 +20,6 @@ from protos.v1.uplink_pb2 import Telemetry
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 STATM = Path("/proc/self/statm")
-
-
-def agent_version() -> str:
-    """The version of the installed package."""
-    try:
-        return version("littoral")
-    except PackageNotFoundError:
-        return "not installed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from edge.inference.engine import BadModel, Engine
 from edge.inference.service import Inference
 from edge.models.entities import Installed
 from edge.models.service import ModelStore
-from edge.update import deployment, prover, rules
+from edge.update import deployment, prover, requirements, rules
 from edge.update.entities import (
     Broke,
     Delayed,
@@ -35,6 +35,7 @@ from edge.update.entities import (
     Update,
 )
 from edge.update.prover import NotProved
+from edge.update.requirements import Facts, Incompatible
 from protos.kit.link import Offline
 from protos.v1.manifest_pb2 import Artifact, Manifest, Variant
 
@@ -103,8 +104,11 @@ class Steps:
         models: ModelStore,
         inference: Inference,
         limits: Limits,
+        facts: Facts,
+        *,
         prove: Prove = prover.prove,
     ) -> None:
+        self._facts = facts
         self._delivery = delivery
         self._models = models
         self._inference = inference
@@ -121,7 +125,7 @@ class Steps:
         assert update.target, "there is work only for a deployment"
         try:
             return await self._work(effect, update, update.target)
-        except (BadModel, NotProved, Rejected, Unusable) as error:
+        except (BadModel, Incompatible, NotProved, Rejected, Unusable) as error:
             return Unfit(str(error))
         except (OSError, Offline) as error:
             return Delayed(str(error) or type(error).__name__)
@@ -185,6 +189,7 @@ class Steps:
     async def _fetch(self, target: Target) -> Candidate:
         payload = await self._delivery.manifest(target.manifest)
         manifest, variant = _understood(payload, target)
+        requirements.check(manifest.requirements, variant.name, self._facts)
         await _finished(self._delivery.forget, variant.artifact.digest)  # of versions that came to nothing
         file = await self._delivery.artifact(variant.artifact, self._tell)
         return Candidate(manifest, variant, file, payload)

@@ -20,6 +20,7 @@ from edge.update import deployment, trial
 from edge.update.entities import Proof, Running, State, Target, Update
 from edge.update.memory import Memory
 from edge.update.prover import NotProved
+from edge.update.requirements import Facts
 from edge.update.service import Updater
 from edge.update.steps import Limits, Steps
 from edge.uplink.outbox import Outbox
@@ -30,6 +31,7 @@ from tests import tiny_models
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"d" * 32)
 NOW_MS = EARLIEST_MS + 1000
+FACTS = Facts("x86_64", "1.2", frozenset({"FULLY_CONNECTED"}))
 T = TypeVar("T")
 
 
@@ -90,7 +92,7 @@ class Device:
         self.inference = Inference(outbox)
         store = ModelStore.open(self.folder / "models", "default")
         limits = Limits(trial_s=0.0, golden_timeout_s=60, threads=1)
-        steps = Steps(self.shelf, store, self.inference, limits, prove_here)
+        steps = Steps(self.shelf, store, self.inference, limits, FACTS, prove=prove_here)
         updater = Updater("edge-1", Memory(self.folder, "default"), steps, sign, lambda: self.now_ms)
         updater.on_change = lambda: self.seen.append(updater.update)
         return updater
