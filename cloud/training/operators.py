@@ -8,9 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from protos.v1.manifest_pb2 import VariantOperators
 
-_NAMES: dict[int, str] = {
-    code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)
-}
+_NAMES: dict[int, str] = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
 
 def operators(model: bytes) -> list[str]:

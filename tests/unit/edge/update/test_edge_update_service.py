@@ -26,7 +26,7 @@ from edge.update.steps import Limits, Steps
 from edge.uplink.outbox import Outbox
 from protos.kit import envelope
 from protos.v1 import report_pb2
-from protos.v1.manifest_pb2 import Artifact, Manifest, Signed
+from protos.v1.manifest_pb2 import Artifact, Manifest, Requirements, Signed, VariantOperators
 from tests import tiny_models
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"d" * 32)
@@ -411,3 +411,53 @@ def test_a_committed_model_that_rots_on_the_disk_is_not_used_and_the_device_says
     updater = device.settle()
     assert updater.running is None
     assert "damaged" in updater.notice
+
+
+@pytest.mark.parametrize(
+    ("requires", "reason"),
+    [
+        (Requirements(architectures=["riscv64"]), "made for riscv64"),
+        (Requirements(agent_version="1.3"), "needs agent 1.3"),
+        (
+            Requirements(operators=[VariantOperators(variant="int8", operators=["LSTM"])]),
+            "interpreter does not know LSTM",
+        ),
+    ],
+)
+def test_a_version_for_other_devices_is_refused_before_its_artifact_is_fetched(
+    device: Device, requires: Requirements, reason: str
+) -> None:
+    manifest = tiny_models.manifest({"int8": GOOD[0]})
+    manifest.requirements.CopyFrom(requires)
+    updater = device.settle(target(1, device.shelf.put(manifest, GOOD[0])))
+    assert (updater.update.state, device.shelf.fetched) == (State.REFUSED, [])
+    assert updater.update.reason.startswith("incompatible: ")
+    assert reason in updater.update.reason
+
+
+def test_what_metadata_lists_otherwise_is_refused_and_what_it_does_not_list_yet_waits(device: Device) -> None:
+    digest = good(device)
+
+    async def scenario(updater: Updater) -> None:
+        device.shelf.unlisted = NotDelivered("the fleet's metadata does not list tiny version 1")
+        updater.desire(target(1, digest))
+        await until(lambda: updater.update.attempts > 0)
+        assert "does not list tiny version 1" in updater.update.reason
+        assert device.shelf.fetched == []
+        device.shelf.unlisted = None
+        await ended(updater, 1)
+        device.shelf.unlisted = Rejected("another manifest")
+        updater.desire(target(2, good(device, 2), version=2))
+        await ended(updater, 2)
+        assert (updater.update.state, updater.update.reason) == (State.REFUSED, "another manifest")
+        assert updater.running == Running("tiny", 1, digest)
+
+    device.live(scenario)
+
+
+def test_a_version_that_lies_on_the_disk_is_run_again_only_if_metadata_still_lists_it(device: Device) -> None:
+    first, second = good(device), good(device, 2)
+    device.settle(target(1, first), target(2, second, version=2))
+    device.shelf.unlisted = Rejected("another manifest")
+    updater = device.settle(target(3, first))
+    assert (updater.update.state, updater.running) == (State.REFUSED, Running("tiny", 2, second))
