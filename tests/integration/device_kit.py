@@ -19,7 +19,7 @@ import numpy as np
 
 from cloud.delivery.metadata import ordered
 from cloud.fleet import rules
-from cloud.foundation.broker import embedded_broker
+from cloud.foundation.broker import Kind, embedded_broker
 from cloud.foundation.database import Database
 from cloud.identity.entities import Lifetimes
 from cloud.identity.service import Identity
@@ -51,8 +51,9 @@ def now_ms() -> int:
 class Cloud:
     """Signs and publishes by hand, and hears what devices say."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        folder.mkdir()
+    def __init__(self, folder: Path, port: int, kind: Kind = "amqtt") -> None:
+        folder.mkdir(parents=True)
+        self._kind: Kind = kind
         database = Database(f"sqlite:///{folder}/cloud.db")
         database.create()
         self.folder = folder
@@ -69,7 +70,7 @@ class Cloud:
     @asynccontextmanager
     async def broker(self) -> AsyncIterator[None]:
         """The broker and this cloud's link to it, within the block."""
-        async with embedded_broker("amqtt", "127.0.0.1", self.address.port, self.folder):
+        async with embedded_broker(self._kind, "127.0.0.1", self.address.port, self.folder):
             self.link = Link(self.address, "cloud")
             await self.link.subscribe(self._hear, topics.ALL_REPORTED, topics.ALL_PRESENCE)
             running = asyncio.create_task(self.link.run())
@@ -231,9 +232,9 @@ def batch_of(frames: np.ndarray, first_frame: int) -> FrameBatch:
 
 
 @asynccontextmanager
-async def world(folder: Path) -> AsyncIterator[tuple[Cloud, Device, AsyncExitStack]]:
+async def world(folder: Path, kind: Kind = "amqtt") -> AsyncIterator[tuple[Cloud, Device, AsyncExitStack]]:
     """A cloud whose broker runs until the yielded stack is closed, and a device that is not started yet."""
-    cloud = Cloud(folder / "cloud", free_port())
+    cloud = Cloud(folder / "cloud", free_port(), kind)
     device = Device(folder / "edge", cloud)
     try:
         async with AsyncExitStack() as broker:
