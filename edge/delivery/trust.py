@@ -46,9 +46,12 @@ class Trust:
     def alarms(self) -> list[str]:
         """What a person should look at; empty: all is well."""
         found = [self._problem] if self._problem else []
-        if self._expires_ms and clock.at_least(self._clock_ms()) >= self._expires_ms:
+        if self._is_expired():
             found.append(_expired(self._expires_ms, self._clock_ms()))
         return found
+
+    def _is_expired(self) -> bool:
+        return 0 < self._expires_ms <= clock.at_least(self._clock_ms())
 
     async def directors(self) -> Keys:
         """The keys whose deployments count, after a refresh. Raises NotDelivered while there is no fresh metadata."""
@@ -111,8 +114,9 @@ class Trust:
             self._problem = self._problem or ("" if self._expires_ms else f"no metadata has come yet: {error}")
             raise NotDelivered(f"no fresh metadata: {error}") from error
         except ExpiredMetadataError as error:
-            self._problem = f"{error}; it is {clock.text(self._clock_ms())} here"
-            raise NotDelivered(self._problem) from error
+            reason = f"{error}; it is {clock.text(self._clock_ms())} here"
+            self._problem = "" if self._is_expired() else reason  # else the alarm of expiry says it already
+            raise NotDelivered(reason) from error
         except RepositoryError as error:
             self._problem = f"metadata is not believed: {error}"
             raise NotDelivered(self._problem) from error
