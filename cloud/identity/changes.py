@@ -6,14 +6,14 @@ as what is to be signed, signed elsewhere, and imported.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from tuf.api.exceptions import RepositoryError
-from tuf.api.metadata import Metadata
+from tuf.api.metadata import Metadata, Root, Targets
 from tuf.api.serialization import DeserializationError
 
 from cloud.identity import rules
@@ -44,7 +44,7 @@ class Changes:
     def __init__(self, trust: FleetTrust) -> None:
         self._trust = trust
 
-    def list(self, now_ms: int) -> list[Standing]:
+    def standings(self, now_ms: int) -> list[Standing]:
         """Every role: the four of the fleet, then the models by name."""
         with self._trust.changing(now_ms) as repository:
             self._need(repository)
@@ -61,31 +61,33 @@ class Changes:
                 for role, keys in keys_of(root, targets).items()
             ]
 
-    def rotate(self, name: str, now_ms: int) -> None:
-        """Replace the key (for an offline role: all keys) of a role, of the director, or of a model."""
-        self._apply(lambda repository: self._rotated(repository, name), now_ms)
-        self._trust.discard_former(name, now_ms)
+    def rotate(self, names: Sequence[str], now_ms: int) -> None:
+        """Replace the keys of roles, of the director, of models; of an offline role all of its keys."""
+        self._apply(lambda repository: self._rotated(repository, names), now_ms)
+        self._trust.discard_former(names, now_ms)
 
-    def delegate(self, model: str, now_ms: int) -> None:
-        """Give a model name its role, so that versions can be registered under it."""
-        self._apply(lambda repository: self._delegated(repository, model), now_ms)
+    def delegate(self, models: Sequence[str], now_ms: int) -> None:
+        """Give model names their roles, so that versions can be registered under them."""
+        self._apply(lambda repository: self._delegated(repository, models), now_ms)
 
-    def renew(self, role: str, now_ms: int) -> None:
-        """Sign an offline role's content anew, for another life."""
-        self._apply(lambda repository: self._renewed(repository, role), now_ms)
+    def renew(self, roles: Sequence[str], now_ms: int) -> None:
+        """Sign offline roles' content anew, for another life."""
+        self._apply(lambda repository: self._renewed(repository, roles), now_ms)
 
-    def export(self, kind: str, name: str, now_ms: int) -> bytes:
-        """A change (`rotate`, `delegate` or `renew`, of `name`) as what is to be signed where the offline keys are."""
-        if kind == "rotate" and name in OFFLINE:
+    def export(self, kind: str, names: Sequence[str], now_ms: int) -> bytes:
+        """A change (`rotate`, `delegate` or `renew`, of `names`) as what is to be signed where the offline keys are."""
+        if kind == "rotate" and (offline := [name for name in names if name in OFFLINE]):
             raise MetadataFailed(
-                f"new keys for {name} are made where its keys are kept: bring their folder here for a moment, and run "
-                f"littoral keys rotate {name} --offline-keys FOLDER"
+                f"new keys for {offline[0]} are made where its keys are kept: bring their folder here for a moment, "
+                f"and run littoral keys rotate {offline[0]} --offline-keys FOLDER"
             )
         make = {"rotate": self._rotated, "delegate": self._delegated, "renew": self._renewed}[kind]
         with self._trust.changing(now_ms) as repository:
             self._need(repository)
-            role, content = make(repository, name)
-            return repository.drafted(role, content).to_bytes()
+            changes = make(repository, names)
+            if len(changes) != 1:
+                raise MetadataFailed(f"{' and '.join(names)} are not in one file of metadata: export them one by one")
+            return repository.drafted(*changes[0]).to_bytes()
 
     def accept(self, signed: bytes, now_ms: int) -> str:
         """Put an exported change that has been signed into force; returns the role that it is of."""
@@ -97,15 +99,24 @@ class Changes:
         self._trust.write_trust()
         return role
 
-    def _apply(self, change: Callable[[Repository], Change], now_ms: int) -> None:
+    def _apply(self, change: Callable[[Repository], list[Change]], now_ms: int) -> None:
         with self._trust.changing(now_ms) as repository:
             self._need(repository)
-            repository.put(*change(repository))
+            for role, content in change(repository):
+                repository.put(role, content)
             repository.settle()
         self._trust.write_trust()
 
-    def _rotated(self, repository: Repository, name: str) -> Change:
-        signers, root, targets = self._trust.signers, repository.root(), repository.targets()
+    def _rotated(self, repository: Repository, names: Sequence[str]) -> list[Change]:
+        """All at once, so that several keys that were lost together do not wait for each other."""
+        root, targets = repository.root(), repository.targets()
+        contents = {ROOT: root, TARGETS: targets}
+        changed = {self._replace(root, targets, name) for name in names}
+        return [(role, contents[role]) for role in OFFLINE if role in changed]
+
+    def _replace(self, root: Root, targets: Targets, name: str) -> str:
+        """Give `name` a new key; returns the role whose content that changes."""
+        signers = self._trust.signers
         if name in OFFLINE:
             new = [signers.new(name) for _ in root.roles[name].keyids]
             rules.replace_keys(root, name, new, root.roles[name].threshold)
@@ -113,30 +124,31 @@ class Changes:
             rules.replace_keys(root, name, [signers.new(name)], 1)
         elif name == DIRECTOR:
             rules.name_directors(targets, self._trust.next_director())
-            return TARGETS, targets
         elif name in rules.delegated(targets):
             rules.delegate(targets, name, signers.new(name))
-            return TARGETS, targets
         else:
             known = ", ".join([*OFFLINE, *ONLINE, DIRECTOR, *rules.delegated(targets)])
             raise MetadataFailed(f"{name!r} has no key here: there are {known}")
-        return ROOT, root
+        return ROOT if name in {*OFFLINE, *ONLINE} else TARGETS
 
-    def _delegated(self, repository: Repository, model: str) -> Change:
+    def _delegated(self, repository: Repository, models: Sequence[str]) -> list[Change]:
         targets = repository.targets()
-        if model in rules.delegated(targets):
-            raise MetadataFailed(
-                f"model {model!r} has its role already: littoral keys rotate {model} gives it a new key"
-            )
-        rules.check_model(model)
-        rules.delegate(targets, model, self._trust.signers.first(model))
-        return TARGETS, targets
+        for model in models:
+            if model in rules.delegated(targets):
+                raise MetadataFailed(
+                    f"model {model!r} has its role already: littoral keys rotate {model} gives it a new key"
+                )
+            rules.check_model(model)
+            rules.delegate(targets, model, self._trust.signers.first(model))
+        return [(TARGETS, targets)]
 
     @staticmethod
-    def _renewed(repository: Repository, role: str) -> Change:
-        if role not in OFFLINE:
-            raise MetadataFailed(f"{role} is signed by the server, which renews it: only root and targets wait for you")
-        return role, repository.root() if role == ROOT else repository.targets()
+    def _renewed(repository: Repository, roles: Sequence[str]) -> list[Change]:
+        online = [role for role in roles if role not in OFFLINE]
+        if online:
+            raise MetadataFailed(f"{online[0]} is signed by the server, which renews it: only root and targets wait")
+        contents = {ROOT: repository.root(), TARGETS: repository.targets()}
+        return [(role, contents[role]) for role in OFFLINE if role in roles]
 
     @staticmethod
     def _need(repository: Repository) -> None:

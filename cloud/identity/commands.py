@@ -46,7 +46,7 @@ def init(*, threshold: int, count: int, config: Path | None, **flags: object) ->
 
     Without it the first start makes them. Then take the offline folder away from the server.
     """
-    with _opened(config, flags) as trust:
+    with _opened(config, flags, new=True) as trust:
         trust.create(threshold, count, _now_ms())
         click.echo(f"{threshold} of {count} offline keys each for root and targets: {trust.signers.offline}", err=True)
 
@@ -57,55 +57,56 @@ def init(*, threshold: int, count: int, config: Path | None, **flags: object) ->
 def list_keys(*, config: Path | None, as_json: bool, **flags: object) -> None:
     """List each role: its version, when it expires, its keys, and how many of them are on this machine."""
     with _opened(config, flags) as trust:
-        found = Changes(trust).list(_now_ms())
+        found = Changes(trust).standings(_now_ms())
         emit([_described(standing) for standing in found], as_json, _drawn)
 
 
 @keys.command(epilog="Example: littoral keys rotate deployment --offline-keys /media/stick/fleet")
-@click.argument("role")
+@click.argument("names", metavar="ROLE...", nargs=-1, required=True)
 @folder_options
-def rotate(*, role: str, config: Path | None, **flags: object) -> None:
-    """Replace the key of ROLE: root, targets, snapshot, timestamp, deployment, or a model's name.
+def rotate(*, names: tuple[str, ...], config: Path | None, **flags: object) -> None:
+    """Replace the keys of each ROLE: root, targets, snapshot, timestamp, deployment, or a model's name.
 
-    From then on devices believe nothing that the former key signs. It takes the offline keys.
+    From then on devices believe nothing that the former keys sign. It takes the offline keys. Keys that were lost
+    together are replaced together.
     """
     with _opened(config, flags) as trust:
-        Changes(trust).rotate(role, _now_ms())
-        click.echo(f"{role} has a new key. {RESTART}", err=True)
+        Changes(trust).rotate(names, _now_ms())
+        click.echo(f"{' and '.join(names)}: new keys. {RESTART}", err=True)
 
 
 @keys.command(epilog="Example: littoral keys delegate digits --offline-keys /media/stick/fleet")
-@click.argument("model")
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True)
 @folder_options
-def delegate(*, model: str, config: Path | None, **flags: object) -> None:
-    """Give the name MODEL a role and a key, so that versions of it can be registered. It takes the offline keys."""
+def delegate(*, models: tuple[str, ...], config: Path | None, **flags: object) -> None:
+    """Give each name MODEL a role and a key, so that versions of it can be registered. It takes the offline keys."""
     with _opened(config, flags) as trust:
-        Changes(trust).delegate(model, _now_ms())
-        click.echo(f"versions of {model} can be registered", err=True)
+        Changes(trust).delegate(models, _now_ms())
+        click.echo(f"versions of {' and '.join(models)} can be registered", err=True)
 
 
-@keys.command(epilog="Example: littoral keys renew targets --offline-keys /media/stick/fleet")
-@click.argument("role", type=click.Choice(["root", "targets"]))
+@keys.command(epilog="Example: littoral keys renew root targets --offline-keys /media/stick/fleet")
+@click.argument("roles", metavar="[root] [targets]", type=click.Choice(["root", "targets"]), nargs=-1, required=True)
 @folder_options
-def renew(*, role: str, config: Path | None, **flags: object) -> None:
+def renew(*, roles: tuple[str, ...], config: Path | None, **flags: object) -> None:
     """Sign root or targets anew before they expire. It takes the offline keys."""
     with _opened(config, flags) as trust:
-        Changes(trust).renew(role, _now_ms())
-        click.echo(f"{role} holds for another year", err=True)
+        Changes(trust).renew(roles, _now_ms())
+        click.echo(f"signed anew: {' and '.join(roles)}", err=True)
 
 
-@keys.command(epilog="Example: littoral keys export delegate digits change.json")
-@click.argument("change", type=click.Choice(["rotate", "delegate", "renew"]))
-@click.argument("name")
+@keys.command(epilog="Example: littoral keys export change.json delegate digits")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("change", type=click.Choice(["rotate", "delegate", "renew"]))
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @folder_options
-def export(*, change: str, name: str, file: Path, config: Path | None, **flags: object) -> None:
+def export(*, file: Path, change: str, names: tuple[str, ...], config: Path | None, **flags: object) -> None:
     """Write to FILE what is to be signed for a change, where the offline keys are on another machine.
 
     Nothing is changed until it is signed there (littoral keys sign) and imported here (littoral keys import).
     """
     with _opened(config, flags) as trust:
-        write_durably(file, Changes(trust).export(change, name, _now_ms()))
+        write_durably(file, Changes(trust).export(change, names, _now_ms()))
         click.echo(f"sign it where the offline keys are: littoral keys sign {file} --offline-keys FOLDER", err=True)
 
 
@@ -139,9 +140,11 @@ def import_(*, file: Path, config: Path | None, **flags: object) -> None:
 
 
 @contextmanager
-def _opened(config: Path | None, flags: dict[str, Any]) -> Iterator[FleetTrust]:
+def _opened(config: Path | None, flags: dict[str, Any], *, new: bool = False) -> Iterator[FleetTrust]:
     chosen = settings.load(CloudSettings, config, flags)
     logs.configure(chosen.log_level)
+    if not new and not chosen.dir.is_dir():
+        raise click.ClickException(f"there is no data folder {chosen.dir}: name it with --dir, or littoral keys init")
     try:
         chosen.dir.mkdir(parents=True, exist_ok=True)
         database = Database(chosen.database_url)

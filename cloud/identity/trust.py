@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from securesystemslib.signer import Key
 from tuf.api.metadata import Metadata, Targets
 
 from cloud.foundation.database import Database, Transaction
@@ -138,11 +137,12 @@ class FleetTrust:
         """The public key that is to sign deployments, once the metadata names it."""
         return self._identity.next_director()
 
-    def discard_former(self, role: str, now_ms: int) -> None:
-        """Remove the private keys of `role` here that the metadata does not name any more."""
+    def discard_former(self, roles: Iterable[str], now_ms: int) -> None:
+        """Remove the private keys of `roles` here that the metadata does not name any more."""
         with self.changing(now_ms) as repository:
-            keys = keys_of(repository.root(), repository.targets()).get(role, {})
-        self.signers.discard(role, keys)
+            keys = keys_of(repository.root(), repository.targets())
+        for role in roles:
+            self.signers.discard(role, keys.get(role, {}))
 
     def trust(self) -> dict[str, Any]:
         """What a device must know before its first start: public keys, and the newest root. Nothing in it is secret."""
@@ -181,17 +181,13 @@ class FleetTrust:
         return Repository(transaction, self.signers, self._lifetimes, datetime.fromtimestamp(now_ms / 1000, UTC))
 
     def _create(self, repository: Repository, threshold: int, keys: int) -> None:
-        offline = {role: self._offline_keys(role, keys) for role in OFFLINE}
-        online = {role: self.signers.first(role) for role in ONLINE}
+        # New ones whatever lies there: keys of an earlier fleet would make devices take this one for its past.
+        offline = {role: [self.signers.new(role) for _ in range(keys)] for role in OFFLINE}
+        online = {role: self.signers.new(role) for role in ONLINE}
         repository.put(ROOT, rules.first_root(offline, online, threshold))
         targets = Targets()
         rules.name_directors(targets, self._identity.public()[DIRECTOR])
         repository.put(TARGETS, targets)
-
-    def _offline_keys(self, role: str, count: int) -> list[Key]:
-        """The keys that are there from a start that did not come to its end, and as many new ones as are missing."""
-        there: list[Key] = [signer.public_key for signer in self.signers.of(role)]
-        return there[:count] + [self.signers.new(role) for _ in range(count - len(there))]
 
     def _list(self, repository: Repository, model: str, version: int, manifest: bytes) -> None:
         targets = repository.targets()

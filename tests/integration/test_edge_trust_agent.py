@@ -93,7 +93,7 @@ def test_a_director_key_that_was_replaced_deploys_nothing_and_the_new_one_does(t
         await rolled_out(cloud, device)
         stolen = Cloud(tmp_path / "thief", cloud.address.port).identity
         stolen._keys = dict(cloud.identity._keys)
-        Changes(cloud.trust).rotate("deployment", now_ms())
+        Changes(cloud.trust).rotate(["deployment"], now_ms())
         second, third = register(cloud, BETTER), register(cloud, GOOD)
         await cloud.publish(second)
         await cloud.publish(third)

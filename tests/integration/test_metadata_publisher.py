@@ -70,7 +70,7 @@ def test_a_device_with_a_root_follows_the_fleet_over_the_broker(kind: Kind, tmp_
         async with site.broker(), publishing(site, fleet), site.link("edge-1") as link:
             trust = Trust(tmp_path / "metadata", fleet.root, [FromBroker(link)], 600, now_ms)
             await trust.check("digits", 1, digest("digits/1"), 0)
-            fleet.changes.rotate("root", fleet.now_ms)
+            fleet.changes.rotate(["root"], fleet.now_ms)
             fleet.register("digits", 2)
             async with asyncio.timeout(30):
                 while True:

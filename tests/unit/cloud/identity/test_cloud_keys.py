@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,9 @@ def test_a_threshold_above_the_keys_is_refused(tmp_path: Path) -> None:
 
 
 def test_where_no_fleet_is_the_list_says_how_to_make_one(tmp_path: Path) -> None:
+    assert "littoral keys init" in Person(tmp_path).fails("list")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "cloud").mkdir()
     assert "littoral keys init makes them" in Person(tmp_path).fails("list")
 
 
@@ -81,7 +85,7 @@ def test_a_model_is_delegated_once_and_its_key_can_be_replaced(person: Person) -
 def test_a_change_is_signed_on_another_machine_by_as_many_as_must(person: Person) -> None:
     person.offline.rename(person.folder / "stick")
     change = person.folder / "change.json"
-    person.types("export", "delegate", "digits", str(change))
+    person.types("export", str(change), "delegate", "digits")
     halves = [person.folder / name for name in ("alice", "bob")]
     for number, half in enumerate(halves, 1):
         half.mkdir()
@@ -98,12 +102,28 @@ def test_a_root_is_renewed_and_a_timestamp_key_replaced_over_the_same_way(person
     before = person.roles()
     for change in (("renew", "root"), ("rotate", "timestamp")):
         file = person.folder / "change.json"
-        person.types("export", *change, str(file))
+        person.types("export", str(file), *change)
         person.types("sign", str(file), "--offline-keys", str(person.offline))
         person.types("import", str(file))
     after = person.roles()
     assert (after["root"]["version"], after["root"]["keys"]) == (3, before["root"]["keys"])
     assert after["timestamp"]["keys"] != before["timestamp"]["keys"]
+
+
+def test_keys_that_were_lost_together_are_replaced_together(person: Person) -> None:
+    person.types("delegate", "digits")
+    shutil.rmtree(person.folder / "cloud" / "keys")
+    assert "littoral keys rotate timestamp" in person.fails("rotate", "snapshot")
+    person.types("rotate", "snapshot", "timestamp", "deployment", "digits")
+    assert {name: role["here"] for name, role in person.roles().items()} == {
+        "root": 2, "targets": 2, "snapshot": 1, "timestamp": 1, "digits": 1,
+    }  # fmt: skip
+
+
+def test_several_keys_in_one_file_of_metadata_are_exported_together(person: Person) -> None:
+    file = person.folder / "change.json"
+    person.types("export", str(file), "rotate", "snapshot", "timestamp")
+    assert "export them one by one" in person.fails("export", str(file), "rotate", "snapshot", "deployment")
 
 
 def test_what_is_no_exported_change_is_neither_signed_nor_imported(person: Person) -> None:
@@ -117,7 +137,7 @@ def test_what_is_no_exported_change_is_neither_signed_nor_imported(person: Perso
 
 def test_a_folder_without_the_keys_signs_nothing(person: Person) -> None:
     file = person.folder / "change.json"
-    person.types("export", "renew", "root", str(file))
+    person.types("export", str(file), "renew", "root")
     (person.folder / "empty").mkdir()
     assert "no keys for root" in person.fails("sign", str(file), "--offline-keys", str(person.folder / "empty"))
 
@@ -127,7 +147,7 @@ def test_a_name_without_a_key_is_refused_with_those_that_have_one(person: Person
 
 
 def test_new_root_keys_are_made_where_the_old_ones_are(person: Person) -> None:
-    assert "littoral keys rotate root" in person.fails("export", "rotate", "root", "x.json")
+    assert "littoral keys rotate root" in person.fails("export", "x.json", "rotate", "root")
     person.types("rotate", "root")
     assert sorted(path.name for path in person.offline.glob("root-*")) == ["root-3.key", "root-4.key"]
 

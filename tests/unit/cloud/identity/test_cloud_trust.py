@@ -145,7 +145,7 @@ def test_all_versions_of_a_model_and_200_models_fit_into_one_message_each() -> N
 def test_old_versions_of_metadata_are_forgotten_but_every_root_is_kept(fleet: Fleet) -> None:
     for number in range(1, 6):
         fleet.register("digits", number)
-        fleet.changes.renew("root", fleet.now_ms)
+        fleet.changes.renew(["root"], fleet.now_ms)
     kept = [(file.role, file.version) for file in fleet.trust.files()]
     assert [version for role, version in kept if role == "root"] == [1, 2, 3, 4, 5, 6]
     assert [version for role, version in kept if role == "digits"] == [5 - KEPT + 1, 5]
@@ -182,7 +182,7 @@ def test_offline_metadata_that_expires_without_its_keys_is_told_a_month_before(f
 
 
 def test_the_trust_file_has_the_newest_root_and_no_private_key(fleet: Fleet) -> None:
-    fleet.changes.rotate("root", fleet.now_ms)
+    fleet.changes.rotate(["root"], fleet.now_ms)
     text = fleet.trust.trust_path.read_text()
     assert "PRIVATE" not in text
     assert json.loads(text) == fleet.trust.trust()
@@ -195,6 +195,13 @@ def test_a_trust_file_that_was_changed_is_put_right(fleet: Fleet) -> None:
     fleet.trust.trust_path.write_text("{}")
     fleet.trust.prepare(lambda _: [], fleet.now_ms)
     assert json.loads(fleet.trust.trust_path.read_text()) == fleet.trust.trust()
+
+
+def test_a_new_fleet_in_the_folders_of_an_earlier_one_shares_no_key_with_it(tmp_path: Path) -> None:
+    former = json.loads(Fleet(tmp_path).root)["signed"]["keys"]
+    (tmp_path / "fleet.db").unlink()
+    present = json.loads(Fleet(tmp_path).root)["signed"]["keys"]
+    assert former.keys().isdisjoint(present)
 
 
 def test_a_folder_for_offline_keys_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -223,7 +230,7 @@ def test_a_rotated_key_is_another_one_and_the_former_is_gone_from_the_disk(tmp_p
     fleet = Fleet(tmp_path)
     fleet.register("digits", 1)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.key")}
-    fleet.changes.rotate(role, fleet.now_ms)
+    fleet.changes.rotate([role], fleet.now_ms)
     after = [path.read_bytes() for path in tmp_path.rglob("*.key")]
     gone = [path for path, data in before.items() if data not in after]
     assert len(after) == len(before)
@@ -234,7 +241,7 @@ def test_a_rotated_key_is_another_one_and_the_former_is_gone_from_the_disk(tmp_p
 def test_a_director_key_that_devices_were_not_told_of_yet_signs_nothing(tmp_path: Path) -> None:
     fleet = Fleet(tmp_path)
     former = fleet.identity.public()["deployment"]
-    draft = fleet.changes.export("rotate", "deployment", fleet.now_ms)
+    draft = fleet.changes.export("rotate", ["deployment"], fleet.now_ms)
     assert Fleet(tmp_path).identity.public()["deployment"] == former
     signed, _ = sign_draft(draft, fleet.trust.signers.offline)
     assert fleet.changes.accept(signed, fleet.now_ms) == "targets"
@@ -245,7 +252,7 @@ def test_a_director_key_that_devices_were_not_told_of_yet_signs_nothing(tmp_path
 def test_without_its_keys_nothing_offline_is_changed(fleet: Fleet) -> None:
     fleet.trust.signers.offline.rename(fleet.trust.signers.offline.with_name("away"))
     before = fleet.trust.files()
-    for change in (lambda: fleet.changes.rotate("snapshot", 0), lambda: fleet.changes.delegate("digits", 0)):
+    for change in (lambda: fleet.changes.rotate(["snapshot"], 0), lambda: fleet.changes.delegate(["digits"], 0)):
         with pytest.raises(MetadataFailed, match="export the change"):
             change()
     assert fleet.trust.files() == before

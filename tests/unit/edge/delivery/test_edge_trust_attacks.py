@@ -113,7 +113,7 @@ def test_after_a_fast_forward_the_fleet_recovers_with_new_keys(fleet: Fleet, she
     shelf.files = fleet.files()
     with pytest.raises(NotDelivered, match="not believed"):
         device.check("digits", 2)
-    fleet.changes.rotate("timestamp", fleet.now_ms)
+    fleet.changes.rotate(["timestamp"], fleet.now_ms)
     shelf.files = fleet.files()
     device.check("digits", 2)
     assert device.alarms == []
@@ -167,7 +167,7 @@ def test_whatever_part_of_the_metadata_has_expired_it_is_not_believed(tmp_path: 
 
 @pytest.mark.parametrize("role", ["timestamp", "snapshot", "targets", "digits", "root"])
 def test_endless_metadata_is_cut_off(tmp_path: Path, fleet: Fleet, role: str) -> None:
-    fleet.changes.renew("root", fleet.now_ms)
+    fleet.changes.renew(["root"], fleet.now_ms)
     shelf = Shelf(fleet.files())
     shelf.files[fleet.newest(role)] += b" " * MAX_METADATA_BYTES
     with pytest.raises(NotDelivered, match="no fresh metadata"):
@@ -261,7 +261,7 @@ def test_one_offline_key_of_two_that_are_needed_is_not_enough(fleet: Fleet, shel
 @pytest.mark.parametrize("role", ["timestamp", "snapshot", "digits", "targets", "root"])
 def test_a_replaced_key_signs_nothing_any_more(fleet: Fleet, shelf: Shelf, device: Device, role: str) -> None:
     stolen = fleet.trust.signers.of(role)
-    fleet.changes.rotate(role, fleet.now_ms)
+    fleet.changes.rotate([role], fleet.now_ms)
     shelf.files = fleet.files() | {fleet.newest(role): fleet.forge(role, lambda _: None, stolen)}
     with pytest.raises(NotDelivered, match="not believed"):
         device.check("digits", 1)
@@ -271,7 +271,7 @@ def test_a_replaced_key_signs_nothing_any_more(fleet: Fleet, shelf: Shelf, devic
 
 def test_a_lost_director_key_is_replaced_by_metadata_alone(fleet: Fleet, shelf: Shelf, device: Device) -> None:
     former = device.directors()
-    fleet.changes.rotate("deployment", fleet.now_ms)
+    fleet.changes.rotate(["deployment"], fleet.now_ms)
     shelf.files = fleet.files()
     assert device.directors() == set(fleet.identity.public()["deployment"])
     assert device.directors().isdisjoint(former)
@@ -279,7 +279,7 @@ def test_a_lost_director_key_is_replaced_by_metadata_alone(fleet: Fleet, shelf: 
 
 def test_a_device_that_slept_through_many_roots_follows_them_all(fleet: Fleet, shelf: Shelf, device: Device) -> None:
     for _ in range(5):
-        fleet.changes.rotate("root", fleet.now_ms)
+        fleet.changes.rotate(["root"], fleet.now_ms)
     fleet.register("digits", 2)
     shelf.files = fleet.files()
     device.check("digits", 2)
@@ -290,6 +290,6 @@ def test_all_expiries_lie_where_the_documentation_says(fleet: Fleet) -> None:
     now = datetime.now(UTC)
     days = {
         standing.role: round((standing.expires - now) / timedelta(days=1))
-        for standing in fleet.changes.list(fleet.now_ms)
+        for standing in fleet.changes.standings(fleet.now_ms)
     }
     assert days == {"root": 365, "targets": 365, "snapshot": 7, "timestamp": 1, "digits": 90, "letters": 90}

@@ -17,7 +17,7 @@ from tests.trust_kit import Device, Fleet, Shelf
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
     made = Fleet(tmp_path_factory.mktemp("fleet"))
     made.register("digits", 1)
-    made.changes.renew("root", made.now_ms)
+    made.changes.renew(["root"], made.now_ms)
     return made
 
 
