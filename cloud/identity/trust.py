@@ -98,10 +98,12 @@ class FleetTrust:
         repository.settle()
 
     def check_delegated(self, model: str, now_ms: int) -> None:
-        """Raise NotDelegated now rather than when the model is registered, which may be long work later."""
+        """Raise what registering it would raise, before the long work that may come first."""
         with self.changing(now_ms) as repository:
-            if not self.signers.has_offline and model not in rules.delegated(repository.targets()):
-                raise _not_delegated(model)
+            if model not in rules.delegated(repository.targets()):
+                rules.check_model(model)
+                if not self.signers.has_offline:
+                    raise _not_delegated(model)
 
     def renew(self, now_ms: int) -> list[str]:
         """Sign anew what will expire before long; returns what people should know of what could not be."""
