@@ -23,7 +23,6 @@ from protos.kit.files import write_durably
 from protos.kit.keys import KeysFailed
 
 MAX_FILE_BYTES = 1024 * 1024
-RESTART = "A director's new key signs once 'littoral serve' is started again; all others at once."
 
 folder_options = settings.options(CloudSettings, only=["dir", "database", "offline_keys"])
 
@@ -72,7 +71,7 @@ def rotate(*, names: tuple[str, ...], config: Path | None, **flags: object) -> N
     """
     with _opened(config, flags) as trust:
         Changes(trust).rotate(names, _now_ms())
-        click.echo(f"{' and '.join(names)}: new keys. {RESTART}", err=True)
+        click.echo(f"{' and '.join(names)}: new keys, which devices follow by themselves", err=True)
 
 
 @keys.command(epilog="Example: littoral keys delegate digits --offline-keys /media/stick/fleet")
@@ -136,7 +135,7 @@ def import_(*, file: Path, config: Path | None, **flags: object) -> None:
     """Put a change from a signed FILE into force. Refused unless enough offline keys have signed it."""
     with _opened(config, flags) as trust:
         role = Changes(trust).accept(_read(file), _now_ms())
-        click.echo(f"new {role} metadata is in force. {RESTART}", err=True)
+        click.echo(f"new {role} metadata is in force", err=True)
 
 
 @contextmanager

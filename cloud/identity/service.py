@@ -20,22 +20,26 @@ NEXT_DIRECTOR = "deployment-next"
 
 
 class Identity:
-    """The keys in `folder`/keys, made on first use. Raises KeysFailed."""
+    """The keys in `folder`/keys, made on first use, and read again when another process has replaced one.
+
+    Raises KeysFailed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._keys = {role: load_or_create(self._path(role)) for role in ROLES}
+        self._read: dict[str, tuple[tuple[int, int], Ed25519PrivateKey]] = {}
+        self.public()
 
     def sign(self, purpose: str, payload: bytes) -> Signed:
         """`payload`, signed with the key for `purpose`. Raises ValueError for a purpose that is not the cloud's."""
         for role, purpose_of_role in ROLES.items():
             if purpose == purpose_of_role:
-                return envelope.sign(purpose, payload, self._keys[role])
+                return envelope.sign(purpose, payload, self._key(role))
         raise ValueError(f"the cloud has no key for {purpose!r}")
 
     def public(self) -> dict[str, dict[str, str]]:
         """For each role the key ids that count, each with its raw public key in hex. Nothing in it is secret."""
-        return {role: _public(key) for role, key in self._keys.items()}
+        return {role: _public(self._key(role)) for role in ROLES}
 
     def next_director(self) -> dict[str, str]:
         """The public key that is to sign deployments once devices have been told, made if there is none."""
@@ -50,11 +54,27 @@ class Identity:
         if path.exists() and directors and set(self.next_director()) <= set(directors):
             path.replace(self._path(DIRECTOR))
             sync_folder(path.parent)
-            self._keys[DIRECTOR] = load_or_create(self._path(DIRECTOR))
-        return set(_public(self._keys[DIRECTOR])) <= set(directors)
+        return set(self.public()[DIRECTOR]) <= set(directors)
+
+    def _key(self, role: str) -> Ed25519PrivateKey:
+        path = self._path(role)
+        is_gone = role in self._read and not path.exists()  # then what is known goes on until the next start
+        if not is_gone and (role not in self._read or _stamp(path) != self._read[role][0]):
+            key = load_or_create(path)
+            self._read[role] = (_stamp(path), key)
+        return self._read[role][1]
 
     def _path(self, role: str) -> Path:
         return self.folder / "keys" / f"{role}.key"
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What tells one file at `path` from another."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_ino, found.st_mtime_ns
 
 
 def _public(key: Ed25519PrivateKey) -> dict[str, str]:

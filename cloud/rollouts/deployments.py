@@ -37,7 +37,6 @@ class Deployments:
         self._fleet = fleet
         self._sign = sign
         self._lifetime_ms = days * DAY_MS
-        (self._key,) = (signature.key_id for signature in sign(DEPLOYMENT, b"").signatures)
 
     def carry_out(self, transaction: Transaction, rollout: Rollout, effect: Effect, now_ms: int) -> Given | None:
         """Write the deployment that an effect asks for; what a rollout must be told of it."""
@@ -109,7 +108,8 @@ class Deployments:
             return self._signed(replace(old, issued_ms=now_ms))
 
         oldest = self._fleet.oldest(transaction)
-        is_former = oldest is not None and self._key not in _keys(oldest.signed)
+        present = _keys(self._sign(DEPLOYMENT, b"").SerializeToString())
+        is_former = oldest is not None and not present & _keys(oldest.signed)
         before_ms = now_ms if is_former else now_ms - self._lifetime_ms // 2
         return self._fleet.renew(transaction, before_ms, RENEWED_AT_ONCE, sign)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from cloud.foundation.broker import Kind
 from cloud.identity.changes import Changes
 from cloud.identity.entities import Lifetimes
+from cloud.identity.service import Identity
 from protos import topics
 from protos.v1.report_pb2 import UPDATE_STATE_COMMITTED, UPDATE_STATE_IDLE, UPDATE_STATE_REFUSED
 from tests import tiny_models
@@ -91,8 +93,8 @@ def test_a_frozen_device_serves_on_raises_an_alarm_and_installs_nothing_until_it
 def test_a_director_key_that_was_replaced_deploys_nothing_and_the_new_one_does(tmp_path: Path) -> None:
     async def scenario(cloud: Cloud, device: Device) -> None:
         await rolled_out(cloud, device)
-        stolen = Cloud(tmp_path / "thief", cloud.address.port).identity
-        stolen._keys = dict(cloud.identity._keys)
+        shutil.copytree(cloud.folder / "keys", tmp_path / "thief" / "keys")
+        stolen = Identity(tmp_path / "thief")
         Changes(cloud.trust).rotate(["deployment"], now_ms())
         second, third = register(cloud, BETTER), register(cloud, GOOD)
         await cloud.publish(second)

@@ -242,11 +242,12 @@ def test_a_director_key_that_devices_were_not_told_of_yet_signs_nothing(tmp_path
     fleet = Fleet(tmp_path)
     former = fleet.identity.public()["deployment"]
     draft = fleet.changes.export("rotate", ["deployment"], fleet.now_ms)
-    assert Fleet(tmp_path).identity.public()["deployment"] == former
+    running = Fleet(tmp_path).identity
+    assert running.public()["deployment"] == former
     signed, _ = sign_draft(draft, fleet.trust.signers.offline)
     assert fleet.changes.accept(signed, fleet.now_ms) == "targets"
     assert fleet.identity.public()["deployment"] != former
-    assert Fleet(tmp_path).identity.public() == fleet.identity.public()
+    assert running.public() == Fleet(tmp_path).identity.public() == fleet.identity.public()
 
 
 def test_without_its_keys_nothing_offline_is_changed(fleet: Fleet) -> None:
