@@ -79,7 +79,8 @@ def compose(settings: CloudSettings) -> Iterator[Rooms]:
         database.create()
         identity = Identity(settings.dir)
         trust = FleetTrust.of(settings, database, identity)
-        registry = Registry(database, Blobs(settings.blobs), identity.sign, trust.list_version)
+        blobs, patched = Blobs(settings.blobs), settings.patched_versions
+        registry = Registry(database, blobs, identity.sign, trust.list_version, patched_versions=patched)
         trust.prepare(registry.registered, _now_ms())
     except (DatabaseFailed, KeysFailed, OSError) as error:
         raise StartFailed(str(error)) from error
@@ -214,6 +215,7 @@ class _Process:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
+            listener.listen()  # only now nobody else can have the address
         except OSError as error:
             raise StartFailed(
                 f"the API cannot listen on {host}:{port}: {error.strerror}. Choose another port with --api-port"

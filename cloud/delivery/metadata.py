@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import time
 
 import structlog
@@ -25,7 +24,7 @@ RETRY_S = 5.0
 MAX_HEARD = 10_000
 """Files on the broker that are remembered; whoever fills it with others cannot fill this process."""
 
-OURS = re.compile(r"timestamp\.json|[0-9]{1,18}\.[a-z0-9.-]{1,63}\.json")
+_FILE = topics.matcher(topics.METADATA)
 
 log = structlog.get_logger()
 
@@ -54,7 +53,7 @@ class MetadataPublisher:
     def _hear(self, topic: str, payload: bytes) -> None:
         """What the broker holds, by us or by others."""
         name = topic.rpartition("/")[2]
-        if name in self._wanted or (OURS.fullmatch(name) and len(self._there) < MAX_HEARD):
+        if name in self._wanted or (_FILE.fullmatch(topic) and len(self._there) < MAX_HEARD):
             self._there[name] = _digest(payload)
 
     async def _renew_for_ever(self) -> None:

@@ -58,7 +58,7 @@ def _model_name(_context: click.Context, _parameter: click.Parameter, value: str
     "--architecture", "architectures", multiple=True, metavar="NAME", help="Only for such devices, as uname -m says."
 )
 @click.option("--agent-version", default="", metavar="X.Y", help="Only for agents from this version on.")
-@settings.options(CloudSettings, only=("dir", "database", "offline_keys"))
+@settings.options(CloudSettings, only=("dir", "database", "offline_keys", "patched_versions"))
 @json_option
 def train(
     *,
@@ -97,7 +97,8 @@ def _registry(chosen: CloudSettings, model: str) -> Registry:
     database, identity = Database(chosen.database_url), Identity(chosen.dir)
     database.create()
     trust = FleetTrust.of(chosen, database, identity)
-    registry = Registry(database, Blobs(chosen.blobs), identity.sign, trust.list_version)
+    blobs, patched = Blobs(chosen.blobs), chosen.patched_versions
+    registry = Registry(database, blobs, identity.sign, trust.list_version, patched_versions=patched)
     trust.prepare(registry.registered, _now_ms())
     trust.check_delegated(model, _now_ms())
     return registry

@@ -6,24 +6,23 @@ import asyncio
 import hashlib
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import structlog
 
-from edge.delivery import rules
+from edge.delivery.artifacts import Artifacts, Held
 from edge.delivery.entities import NotDelivered
-from edge.delivery.partial import Partial
-from edge.delivery.transfer import Progress, Transfer
+from edge.delivery.transfer import Progress
 from edge.delivery.trust import Trust
-from edge.foundation.threads import finished
 from protos import topics
 from protos.kit import envelope
-from protos.kit.files import digest_of
 from protos.kit.link import Link
 from protos.v1.manifest_pb2 import Artifact
 
 log = structlog.get_logger()
 
 MANIFEST_PATIENCE_S = 15.0
+NOTHING: Held = MappingProxyType({})
 
 
 class Fetcher:
@@ -32,8 +31,7 @@ class Fetcher:
     def __init__(self, link: Link, trust: Trust, folder: Path) -> None:
         self.check = trust.check
         self._link = link
-        self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        self._artifacts = Artifacts(link, folder)
 
     async def manifest(self, digest: bytes) -> bytes:
         """The bytes of the manifest with this SHA-256, which is what makes it the right one. Raises NotDelivered."""
@@ -58,30 +56,19 @@ class Fetcher:
         finally:
             await self._link.unsubscribe(topic)
 
-    async def artifact(self, artifact: Artifact, progress: Progress) -> Path:
+    async def artifact(self, artifact: Artifact, progress: Progress, held: Held = NOTHING) -> Path:
         """The file of an artifact: every chunk, the size and the whole digest proven.
 
-        progress is told chunks present and chunks in all. What was fetched of other artifacts is removed.
+        progress is told chunks present and chunks in all, of the patch while one is fetched. held: what is on this
+        device, and spares it chunks, most of them or all. What was fetched of other artifacts is removed.
         Raises Rejected for what can never be had, NotDelivered and OSError for what may be had later; what was received
         is then kept.
         """
-        empty = rules.plan(artifact)
-        await finished(self.forget, artifact.digest)
-        target = self._folder / f"{artifact.digest.hex()}.tflite"
-        if await finished(_holds, target, artifact.digest):
-            progress(len(empty.digests), len(empty.digests))
-            return target
-        with Partial(self._folder / f"{artifact.digest.hex()}.part", empty) as partial:
-            await finished(partial.prove)
-            await Transfer(self._link, artifact.digest, partial, progress).run()
-            await finished(partial.unpack, artifact, target)
-        return target
+        return await self._artifacts.fetch(artifact, progress, held)
 
     def forget(self, keep: bytes | None = None) -> None:
         """Remove what was fetched, whole or in part, but for the artifact `keep`."""
-        for path in self._folder.iterdir():
-            if keep is None or not path.name.startswith(keep.hex()):
-                path.unlink(missing_ok=True)
+        self._artifacts.forget(keep)
 
 
 def _proven(data: bytes, digest: bytes) -> bytes:
@@ -90,8 +77,3 @@ def _proven(data: bytes, digest: bytes) -> bytes:
     if hashlib.sha256(payload).digest() != digest or len(payload) > topics.MAX_MANIFEST_BYTES:
         raise envelope.Untrusted("another manifest, or none")
     return payload
-
-
-def _holds(path: Path, digest: bytes) -> bool:
-    """Whether `path` is there, whole."""
-    return path.exists() and digest_of(path) == digest

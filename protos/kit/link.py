@@ -184,14 +184,14 @@ class Link:
             connected_at = None
             try:
                 async with self._new_client() as client:
-                    _insist_on_cancellation()
+                    insist_on_cancellation()
                     connected_at = loop.time()
                     log.info("connected to broker", broker=str(self._address))
                     await self._serve(_Session(client, self._address))
             except (aiomqtt.MqttError, Offline, OSError) as error:
                 event = "broker not reachable" if connected_at is None else "connection to broker lost"
                 log.warning(event, broker=str(self._address), error=str(error), attempt=attempt)
-            _insist_on_cancellation()
+            insist_on_cancellation()
             if connected_at is not None and loop.time() - connected_at >= STEADY_S:
                 attempt = 0
             await asyncio.sleep(delay_before(attempt, random.random()))  # noqa: S311 - spreads a fleet, keeps no secret
@@ -298,8 +298,11 @@ def _decoded(part: str | None) -> str | None:
     return None if part is None else unquote(part)
 
 
-def _insist_on_cancellation() -> None:
-    """aiomqtt may swallow it: while it waits with asyncio.wait_for (before Python 3.12), or when its goodbye fails."""
+def insist_on_cancellation() -> None:
+    """Raise CancelledError if this task was told to end.
+
+    aiomqtt may swallow it: while it waits with asyncio.wait_for (before Python 3.12), or when its goodbye fails.
+    """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
