@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from edge.delivery import entities as delivery
 from edge.delivery.mqtt import Fetcher
 from edge.delivery.trust import Trust
 from edge.delivery.trust_sources import FromApi, FromBroker, Source
@@ -143,12 +144,13 @@ def _rooms(settings: EdgeSettings) -> Iterator[_Rooms]:
 
 def _wired(settings: EdgeSettings, identity: DeviceIdentity, root: bytes, outbox: Outbox) -> _Rooms:
     device, slot = settings.id, DEFAULT_SLOT
-    link = Link(Address.parse(settings.broker), f"littoral-{device}", reporting_mqtt.will(device))
+    link = Link(Address.parse(settings.broker), f"littoral-{device}", reporting_mqtt.will(device), settings.mqtt)
     trust = _trust(settings, root, link)
     inference = Inference(outbox, settings.batch_frames)
     uplink = Uplink(settings.uplink, device, outbox)
+    pace = delivery.Limits(settings.delivery_rate, settings.delivery_jitter_s)
     steps = Steps(
-        Fetcher(link, trust, settings.dir / DOWNLOADS_FOLDER),
+        Fetcher(link, trust, settings.dir / DOWNLOADS_FOLDER, pace),
         ModelStore.open(settings.dir / MODELS_FOLDER, slot),
         inference,
         Limits(settings.trial_s, settings.golden_timeout_s, settings.threads),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from protos.kit.link import Address
+from protos.kit.link import Address, Mqtt
 from protos.kit.settings import SHOWN_DEFAULT
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -30,6 +30,7 @@ class CloudSettings(BaseSettings):
     broker: str = Field(
         default="", description="MQTT broker as mqtt://[user:password@]host:port; empty: the embedded one."
     )
+    mqtt: Mqtt = Field(default="auto", description="Version of MQTT; auto: 5, or 3.1.1 if the broker lacks it.")
     broker_kind: Literal["auto", "mosquitto", "amqtt"] = Field(
         default="auto",
         description="Embedded broker: mosquitto (a child process), amqtt (in process); auto: mosquitto if installed.",

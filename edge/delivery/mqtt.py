@@ -11,7 +11,7 @@ from types import MappingProxyType
 import structlog
 
 from edge.delivery.artifacts import Artifacts, Held
-from edge.delivery.entities import NotDelivered
+from edge.delivery.entities import Limits, NotDelivered
 from edge.delivery.transfer import Progress
 from edge.delivery.trust import Trust
 from protos import topics
@@ -23,15 +23,20 @@ log = structlog.get_logger()
 
 MANIFEST_PATIENCE_S = 15.0
 NOTHING: Held = MappingProxyType({})
+NO_LIMITS = Limits()
 
 
 class Fetcher:
     """What this device lacks, from the broker. Files are kept in `folder` until `forget`."""
 
-    def __init__(self, link: Link, trust: Trust, folder: Path) -> None:
-        self.check = trust.check
+    def __init__(self, link: Link, trust: Trust, folder: Path, limits: Limits = NO_LIMITS) -> None:
         self._link = link
-        self._artifacts = Artifacts(link, folder)
+        self._trust = trust
+        self._artifacts = Artifacts(link, folder, limits)
+
+    async def check(self, model: str, version: int, manifest: bytes, issued_ms: int) -> None:
+        """That fresh metadata promises this manifest for the version: as `Trust.check`."""
+        await self._trust.check(model, version, manifest, issued_ms)
 
     async def manifest(self, digest: bytes) -> bytes:
         """The bytes of the manifest with this SHA-256, which is what makes it the right one. Raises NotDelivered."""
