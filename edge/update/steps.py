@@ -16,7 +16,7 @@ from edge.inference.engine import BadModel, Engine
 from edge.inference.service import Inference
 from edge.models.entities import Installed
 from edge.models.service import ModelStore
-from edge.update import deployment, prover, rules
+from edge.update import deployment, prover, requirements, rules
 from edge.update.entities import (
     Broke,
     Delayed,
@@ -35,6 +35,7 @@ from edge.update.entities import (
     Update,
 )
 from edge.update.prover import NotProved
+from edge.update.requirements import Facts, Incompatible
 from protos.kit.link import Offline
 from protos.v1.manifest_pb2 import Artifact, Manifest, Variant
 
@@ -47,10 +48,13 @@ T = TypeVar("T")
 
 
 class Delivery(Protocol):
-    """How manifests and artifacts come to this device. Both raise OSError for what may be had later."""
+    """How manifests and artifacts come to this device. All raise OSError for what may be had later."""
+
+    async def check(self, model: str, version: int, manifest: bytes, issued_ms: int) -> None:
+        """That fresh metadata promises this manifest for the version. Raises Rejected if it promises another."""
 
     async def manifest(self, digest: bytes) -> bytes:
-        """The bytes of a manifest, its signature and digest verified."""
+        """The bytes of a manifest, its digest verified."""
 
     async def artifact(
         self, artifact: Artifact, progress: Callable[[int, int], None], held: Mapping[bytes, Path]
@@ -105,8 +109,11 @@ class Steps:
         models: ModelStore,
         inference: Inference,
         limits: Limits,
+        facts: Facts,
+        *,
         prove: Prove = prover.prove,
     ) -> None:
+        self._facts = facts
         self._delivery = delivery
         self._models = models
         self._inference = inference
@@ -123,7 +130,7 @@ class Steps:
         assert update.target, "there is work only for a deployment"
         try:
             return await self._work(effect, update, update.target)
-        except (BadModel, NotProved, Rejected, Unusable) as error:
+        except (BadModel, Incompatible, NotProved, Rejected, Unusable) as error:
             return Unfit(str(error))
         except (OSError, Offline) as error:
             return Delayed(str(error) or type(error).__name__)
@@ -176,6 +183,7 @@ class Steps:
         proof = rules.known_proof(update)
         if proof and self.running and self.running.manifest == target.manifest:
             return Settled(proof)
+        await self._delivery.check(target.model, target.version, target.manifest, target.issued_ms)
         held = await _finished(self._models.held, target.manifest)
         if held:
             self._candidate = Candidate(held.manifest, held.variant, held.path)
@@ -186,6 +194,7 @@ class Steps:
     async def _fetch(self, target: Target) -> Candidate:
         payload = await self._delivery.manifest(target.manifest)
         manifest, variant = _understood(payload, target)
+        requirements.check(manifest.requirements, variant.name, self._facts)
         held = await _finished(self._models.files)
         file = await self._delivery.artifact(variant.artifact, self._tell, held)
         return Candidate(manifest, variant, file, payload)
