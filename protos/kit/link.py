@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -209,6 +210,7 @@ class Link:
             keepalive=KEEPALIVE_S,
             clean_session=True,
             max_inflight_messages=MAX_INFLIGHT,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
         client.pending_calls_threshold = MAX_INFLIGHT
         return client
