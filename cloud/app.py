@@ -208,6 +208,7 @@ class _Process:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
+            listener.listen()  # only now nobody else can have the address
         except OSError as error:
             raise StartFailed(
                 f"the API cannot listen on {host}:{port}: {error.strerror}. Choose another port with --api-port"

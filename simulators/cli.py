@@ -11,7 +11,12 @@ from simulators.commands import bad_model, sensors
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--log-level", type=click.Choice(logs.LEVELS), default="info", show_default=True)
 def main(log_level: str) -> None:
-    """Simulate sensors and faults, to try Littoral out without hardware."""
+    """Simulate sensors and faults, to try Littoral out without hardware.
+
+    \b
+    Example:
+      littoral-sim sensors --agent edge-1=edge-1/frames.sock --count 1000
+    """
     logs.configure(log_level)
 
 

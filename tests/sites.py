@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,6 +16,7 @@ import pytest
 from cloud.foundation.broker import Kind, embedded_broker
 from protos.kit.children import bound_to
 from protos.kit.link import Address, Link
+from simulators.ports import free_port
 
 PATIENCE_S = 90
 
@@ -33,9 +33,7 @@ class Site:
     def __init__(self, kind: Kind, folder: Path) -> None:
         self._kind = kind
         self._folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.address = Address("127.0.0.1", probe.getsockname()[1])
+        self.address = Address("127.0.0.1", free_port())
 
     @asynccontextmanager
     async def broker(self) -> AsyncIterator[None]:

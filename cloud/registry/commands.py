@@ -27,7 +27,12 @@ folder_options = settings.options(CloudSettings, only=["dir", "database"])
 
 @click.group()
 def models() -> None:
-    """List and show registered model versions."""
+    """List and show registered model versions.
+
+    \b
+    Example:
+      littoral models list
+    """
 
 
 @models.command("list")

@@ -23,7 +23,9 @@ PATH = "/api/v1/rollouts"
 FINAL = {State.SUCCEEDED.value, State.FAILED.value, State.ABORTED.value}
 LOOK_S = 0.5
 MEMBERS_SHOWN = 20
-WAVE_COLUMNS = ("size", "succeeded", "failed", "unreachable", "incompatible", "rolled_back", "pending", "state")
+WAVE_COLUMNS = ("state", "size", "pending", "succeeded", "failed")
+RARE_COLUMNS = ("unreachable", "incompatible", "rolled_back")
+"""Shown where they are not zero: a terminal has 80 columns."""
 
 api_options = options(CloudSettings, only=("api",))
 
@@ -234,7 +236,8 @@ def _draw(found: dict[str, Any]) -> RenderableType:
     title = f"{found['id']}: {found['model']} {found['version']}, {found['state']}"
     if found["reason"]:
         title += f" ({found['reason']})"
-    waves = [[number, *(wave[name] for name in WAVE_COLUMNS)] for number, wave in enumerate(found["waves"], 1)]
+    columns = [*WAVE_COLUMNS, *(name for name in RARE_COLUMNS if any(wave[name] for wave in found["waves"]))]
+    waves = [[number, *(wave[name] for name in columns)] for number, wave in enumerate(found["waves"], 1)]
     shown = sorted(found["members"], key=lambda member: (not member["reason"], member["wave"], member["device"]))
     members = [
         [member["device"], member["wave"] + 1, member["state"], member["generation"], member["reason"]]
@@ -242,7 +245,7 @@ def _draw(found: dict[str, Any]) -> RenderableType:
     ]
     more = len(shown) - len(members)
     return Group(
-        table(title, ("wave", *WAVE_COLUMNS), waves),
+        table(title, ("wave", *columns), waves),
         table("", ("device", "wave", "state", "generation", "reason"), members),
         f"and {more} more devices: --json shows all" if more else "",
     )

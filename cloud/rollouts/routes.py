@@ -212,6 +212,6 @@ def _asked(ask: Callable[[], Rollout]) -> dict[str, Any]:
     try:
         return rollout_json(ask())
     except UnknownRollout as error:
-        raise HTTPException(404, f"{error}: GET /api/v1/rollouts lists them") from error
+        raise HTTPException(404, f"{error}; `littoral rollout list` (GET /api/v1/rollouts) shows them") from error
     except (IllegalEvent, Conflict) as error:
         raise HTTPException(409, str(error)) from error

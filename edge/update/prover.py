@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import edge
@@ -43,6 +44,7 @@ async def _run_child(manifest: bytes, variant: str, model: Path, timeout_s: floa
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         env=_environment(),
+        start_new_session=True,  # what it starts itself ends with it
     )
     try:
         answer = await asyncio.wait_for(_converse(process, manifest), timeout_s)
@@ -50,11 +52,20 @@ async def _run_child(manifest: bytes, variant: str, model: Path, timeout_s: floa
         raise NotProved(f"the golden vectors took longer than {timeout_s:g} s") from None
     finally:
         if process.returncode is None:
-            process.kill()
-            await process.wait()
+            await _end(process)
     if process.returncode:
         raise NotProved(f"the process that ran the golden vectors {_ending(process.returncode)}")
     return answer
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill it with all that it started. asyncio counts it as ended only when its output has been read to the end."""
+    assert process.stdout
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    while await process.stdout.read(MAX_ANSWER_BYTES):
+        pass
+    await process.wait()
 
 
 async def _converse(process: asyncio.subprocess.Process, manifest: bytes) -> bytes:

@@ -28,11 +28,15 @@ class ProcessEnded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """One started process. log: where its output goes; None: straight to standard error."""
+    """One started process. log: where its output goes; None: straight to standard error.
+
+    expendable: nothing is lost with it, so that an end in a hurry does not wait for it.
+    """
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path | None
+    expendable: bool = False
 
     def complaint(self) -> str:
         """How it ended, and the end of its log."""
@@ -60,11 +64,11 @@ class Processes:
     ) -> None:
         self.close()
 
-    def start(self, name: str, command: Sequence[str]) -> Child:
+    def start(self, name: str, command: Sequence[str], *, expendable: bool = False) -> Child:
         """Start `command` (without the interpreter: `-m module arguments`) with its output appended to its log file."""
         log = self._logs / f"{name}.log"
         with log.open("ab") as output:
-            child = Child(name, self._spawn(command, output.fileno()), log)
+            child = Child(name, self._spawn(command, output.fileno()), log, expendable)
         self._running[name] = child
         return child
 
@@ -114,11 +118,11 @@ class Processes:
             raise ProcessEnded(child.complaint())
 
     def close(self) -> None:
-        """End every process: SIGTERM to all, SIGKILL to those that are still there after a while."""
+        """End every process: SIGTERM to all, SIGKILL to those that are expendable or still there after a while."""
         children = list(self._running.values())
         self._running.clear()
         for child in children:
-            child.process.terminate()
+            child.process.send_signal(signal.SIGKILL if child.expendable else signal.SIGTERM)
         deadline = time.monotonic() + STOP_S
         for child in children:
             try:
@@ -153,13 +157,6 @@ class Processes:
             stderr=output,
             start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the others in order
         )
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody uses now, chosen by the system."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def listening(port: int) -> bool:

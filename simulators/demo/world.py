@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx
 
-from simulators.demo.processes import POLL_S, Processes, free_port, listening
+from simulators.demo.processes import POLL_S, Processes, listening
+from simulators.ports import free_port
 
 MODEL = "digits"
 SELECTOR = {"fleet": "demo"}
@@ -103,7 +104,8 @@ class World:
         """Feed held-out digits to every agent until told to stop: `littoral-sim sensors`."""
         agents = [part for device in self.devices for part in ("--agent", f"{device}={device}/frames.sock")]
         feed = ["--rate", str(self.plan.rate), "--data", self.plan.data, "--api", self.api_url]
-        self.processes.start("sensors", ["-m", "simulators.cli", "sensors", *agents, *feed])
+        # Told to end, sensors wait for what is open; in a hurry nobody does: what was not acknowledged was never taken.
+        self.processes.start("sensors", ["-m", "simulators.cli", "sensors", *agents, *feed], expendable=True)
 
     def stop_sensors(self) -> None:
         """End the sensors once all they handed over is acknowledged, then wait until the results have arrived too."""

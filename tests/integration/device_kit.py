@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -32,13 +31,9 @@ from protos.v1.frames_pb2 import FrameBatch, FramesHello, FramesMessage, FramesR
 from protos.v1.frames_pb2_grpc import FramesStub
 from protos.v1.manifest_pb2 import Manifest, Signed
 from protos.v1.report_pb2 import Receipt, Report, SlotState
+from simulators.ports import free_port
 
 DAY_MS = 86_400_000
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def now_ms() -> int:

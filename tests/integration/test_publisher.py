@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from protos.kit.link import Address, Link
 from protos.v1.delivery_pb2 import RepairRequest
 from protos.v1.manifest_pb2 import Manifest, Variant
 from protos.v1.report_pb2 import UPDATE_STATE_COMMITTED, Report, SlotState
+from simulators.ports import free_port
 
 KEY = Ed25519PrivateKey.generate()
 NOW_MS = 1_700_000_000_000
@@ -150,12 +150,6 @@ async def noted(cloud: Cloud) -> None:
     """Until the database says that every desired state was handed to the broker."""
     while cloud.fleet.unpublished():  # noqa: ASYNC110 - the database sends no event
         await asyncio.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def play(kind: Kind, folder: Path, scenario: Callable[[Address, Cloud], Awaitable[None]]) -> None:

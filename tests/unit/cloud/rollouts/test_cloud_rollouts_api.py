@@ -141,7 +141,7 @@ def test_an_unknown_rollout_is_not_found(client: TestClient) -> None:
     for answer in (client.get(f"{PATH}/r-0"), client.post(f"{PATH}/r-0/abort")):
         assert (answer.status_code, answer.json()["detail"]) == (
             404,
-            "there is no rollout 'r-0': GET /api/v1/rollouts lists them",
+            "there is no rollout 'r-0'; `littoral rollout list` (GET /api/v1/rollouts) shows them",
         )
 
 
@@ -205,7 +205,9 @@ def test_watch_ends_with_1_when_the_rollout_did_not_succeed(address: str) -> Non
 def test_a_refused_wish_is_one_sentence(address: str) -> None:
     ended = CliRunner().invoke(commands.rollout, ["abort", "r-0", "--api", address])
     assert ended.exit_code == 1
-    assert ended.stderr == "Error: there is no rollout 'r-0': GET /api/v1/rollouts lists them\n"
+    assert (
+        ended.stderr == "Error: there is no rollout 'r-0'; `littoral rollout list` (GET /api/v1/rollouts) shows them\n"
+    )
 
 
 def test_a_selector_without_a_value_is_wrong_usage() -> None:

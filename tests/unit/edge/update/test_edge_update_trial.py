@@ -36,13 +36,13 @@ def prove(file: Path, data: bytes, manifest: Manifest, variant: str = "int8") ->
     )
 
 
-def run_instead(monkeypatch: pytest.MonkeyPatch, program: str, timeout_s: float = 60) -> Proof:
+def run_instead(
+    monkeypatch: pytest.MonkeyPatch, program: str, timeout_s: float = 60, manifest: bytes = b"x" * 90_000
+) -> Proof:
     """What the parent makes of a child that behaves like `program` does."""
     monkeypatch.setattr(prover, "_command", lambda *_: [sys.executable, "-c", program])
     return asyncio.run(
-        prover.prove(
-            digest=b"m", manifest=b"x" * 90_000, artifact=b"a", variant="int8", model=Path(), timeout_s=timeout_s
-        )
+        prover.prove(digest=b"m", manifest=manifest, artifact=b"a", variant="int8", model=Path(), timeout_s=timeout_s)
     )
 
 
@@ -116,6 +116,20 @@ def test_a_child_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         run_instead(monkeypatch, program, timeout_s=2)
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "while True: print('x' * 1000)",
+        "import subprocess; subprocess.Popen(['sleep', '600']); import time; time.sleep(600)",
+    ],
+    ids=["talks-and-never-listens", "has-a-child-of-its-own"],
+)
+def test_a_child_that_cannot_be_spoken_with_is_ended(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    more_than_pipe_and_buffer = b"x" * 1_000_000
+    with pytest.raises(NotProved, match="longer than 1 s"):
+        run_instead(monkeypatch, program, timeout_s=1, manifest=more_than_pipe_and_buffer)
 
 
 def test_a_child_whose_parent_stops_waiting_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
