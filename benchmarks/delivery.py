@@ -10,7 +10,9 @@ and verified the whole file.
 `order_bytes_N`: beside it, each device's own signed order.
 `time_N`: baseline: as many clients of the same library that subscribe to the same chunks and do nothing with them.
 `verification_N`: processor time of all devices for hashes, signatures, unpacking and files; baseline: all that their
-processes took. On a fleet each device has a processor of its own, here all share this machine's.
+processes took. On a fleet each device has a processor of its own, here all share this machine's: `time_apart_N` is
+`time_N` without it, and `processor_N` compares what all devices' processes took with what the plain clients' did.
+`received_N`: what all devices received of chunks; baseline: the compressed artifact for each of them.
 `http_bytes_N`, `http_time_N`: each device downloads the file from the API instead; baselines: `cloud_bytes_N` and
 `time_N`.
 `loss_overhead_N`: what the cloud sent beyond the artifact when a fifth of all chunks got lost on the way to each
@@ -21,12 +23,13 @@ Names end in `_4mb` for 4 MB, else 100 KB; losses are tried with 1.2 MB.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.fan_out.site import Run, Site, Took
+from benchmarks.fan_out.site import PROCESSES, Run, Site, Took
 from benchmarks.fan_out.workers import many_connections, quiet
 from benchmarks.kit.measures import Measure, Measures
 
@@ -78,24 +81,33 @@ async def _compare(run: Run, name: str, times: int) -> Measures:
     _tell(run, ours, bare, http)
     goal = "<= 2.0" if run.devices == FLEETS[-1] else ""
     return {
-        f"cloud_bytes_{name}": Measure(ours.cloud_bytes, "bytes", run.published.travelling, "<= 1.05"),
+        f"cloud_bytes_{name}": Measure(run.cloud_bytes, "bytes", run.published.travelling, "<= 1.05"),
         f"order_bytes_{name}": Measure(run.sent["desired"], "bytes", run.published.travelling),
         f"time_{name}": Measure(ours.seconds, "s", bare.seconds, goal),
+        f"time_apart_{name}": Measure(_apart(ours), "s", bare.seconds, goal),
         f"verification_{name}": Measure(ours.verification_s, "s", ours.processor_s),
-        f"http_bytes_{name}": Measure(http.cloud_bytes, "bytes", ours.cloud_bytes),
+        f"processor_{name}": Measure(ours.processor_s, "s", bare.processor_s),
+        f"received_{name}": Measure(ours.received_bytes, "bytes", run.devices * run.published.travelling),
+        f"http_bytes_{name}": Measure(http.received_bytes, "bytes", run.cloud_bytes),
         f"http_time_{name}": Measure(http.seconds, "s", ours.seconds),
     }
+
+
+def _apart(took: Took) -> float:
+    """The time without the verification, which as many processors did at once as there are, or processes."""
+    return took.seconds - took.verification_s / min(PROCESSES, os.cpu_count() or 1)
 
 
 def _tell(run: Run, ours: Took, bare: Took, http: Took) -> None:
     published = run.published
     print(
         f"{published.size / 1e6:g} MB ({published.travelling:,} bytes compressed) to {run.devices}: "
-        f"sent {ours.cloud_bytes:,} bytes, on the broker after {published.seconds:.2f} s; HTTP {http.cloud_bytes:,}"
+        f"sent {run.cloud_bytes:,} bytes, on the broker after {published.seconds:.2f} s; HTTP {http.received_bytes:,}",
+        flush=True,
     )
     for way, took in (("delivery", ours), ("bare", bare), ("HTTP", http)):
         print(f"  {way:9} {took.seconds:7.3f} s, receivers' processor {took.processor_s:.3f} s", end="")
-        print(f", of it verification {took.verification_s:.3f} s" if took.verification_s else "")
+        print(f", of it verification {took.verification_s:.3f} s" if took.verification_s else "", flush=True)
 
 
 async def _lose(site: Site, devices: int) -> Measures:
@@ -107,8 +119,9 @@ async def _lose(site: Site, devices: int) -> Measures:
                 await run.lose_at_the_broker(LOSS)
             took = await run.deliver(LOSS if kind == "loss_overhead" else 0.0)
             artifact = run.published.travelling
-            overhead = Measure(took.cloud_bytes - artifact, "bytes", artifact, "<= 0.4")
-            print(f"{kind} {devices}: {overhead.ratio:.0%} in {took.seconds:.1f} s")
+            overhead = Measure(run.cloud_bytes - artifact, "bytes", artifact, "<= 0.4")
+            received = took.received_bytes / devices / artifact
+            print(f"{kind} {devices}: {overhead.ratio:.0%}, {took.seconds:.1f} s, received {received:.2f} times")
             measures[f"{kind}_{devices}"] = overhead
     return measures
 

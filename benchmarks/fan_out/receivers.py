@@ -25,12 +25,16 @@ from protos.v1.manifest_pb2 import Manifest
 CONNECTING_AT_ONCE = 50
 """Mosquitto lets a hundred connections wait to be accepted."""
 
+UNCOLLECTED = 200_000
+"""Between two collections: one device makes fewer in a whole delivery."""
+
 
 @dataclass(frozen=True)
 class Outcome:
     """When the last device was done (s, the system's monotonic clock), and the processor time of all of them, in s.
 
     verification: what of `processor` went into hashes, signatures, unpacking and files, and not into messages.
+    received: bytes of chunks, or of the file, lost ones included.
     """
 
     last_s: float
@@ -65,6 +69,7 @@ class DeviceLink(Link):
         self._stopwatch = stopwatch
         self._loss = loss
         self._randomness = random.Random(name)
+        self.received_bytes = 0
 
     async def subscribe(self, handler: Callable[[str, bytes], Awaitable[None] | None], *topics: str) -> None:
         """As any link."""
@@ -72,6 +77,7 @@ class DeviceLink(Link):
         def lossy(topic: str, data: bytes) -> Awaitable[None] | None:
             if "/chunks/" not in topic:
                 return self._stopwatch.timed(handler, topic, data)  # type: ignore[no-any-return]
+            self.received_bytes += len(data)
             return None if self._randomness.random() < self._loss else handler(topic, data)
 
         await super().subscribe(lossy, *topics)
@@ -103,7 +109,8 @@ class Receivers:
         fetchers = [Fetcher(link, keys, folder / str(number)) for number, link in enumerate(self._links)]
         self._stopwatch.seconds, began = 0.0, _processor_s()
         ends = await asyncio.gather(*(_fetch(fetcher, manifest) for fetcher in fetchers))
-        return Outcome(max(ends, default=0.0), _processor_s() - began, self._stopwatch.seconds)
+        received = sum(link.received_bytes for link in self._links)
+        return Outcome(max(ends, default=0.0), _processor_s() - began, self._stopwatch.seconds, received)
 
     async def connect_plainly(self, broker: Address, names: Sequence[str]) -> None:
         """Have a client of each name connected that is nothing but a client."""
@@ -154,6 +161,7 @@ def _leave_garbage() -> None:
     """What a thousand devices hold is nothing that any one device's collector would look through."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(UNCOLLECTED)
 
 
 def _processor_s() -> float:

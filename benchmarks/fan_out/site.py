@@ -31,13 +31,13 @@ PROCESSES = 2
 class Took:
     """Seconds until the last device was done, and what all devices' processes did in that time, in processor seconds.
 
-    cloud_bytes: what the cloud sent for it, orders to single devices apart.
+    received_bytes: by all devices, of chunks or of the file.
     """
 
     seconds: float
     processor_s: float
     verification_s: float
-    cloud_bytes: int
+    received_bytes: int
 
 
 class Site:
@@ -97,6 +97,11 @@ class Run:
     devices: int
     sent: Counter[str]
 
+    @property
+    def cloud_bytes(self) -> int:
+        """What the cloud has sent to the broker, orders to single devices apart."""
+        return sum(self.sent.values()) - self.sent["desired"]
+
     async def deliver(self, loss: float = 0.0) -> Took:
         """By the real thing. `loss`: the share of chunks that get lost between the broker and each device."""
         await self.site.each("connect", [(self.broker, names, loss) for names in self._shares("device")])
@@ -131,12 +136,11 @@ class Run:
     async def _timed(self, name: str, arguments: Sequence[Sequence[object]]) -> Took:
         began = time.monotonic()
         outcomes = await self.site.each(name, arguments)
-        received = sum(outcome.received_bytes for outcome in outcomes)
         return Took(
             max(outcome.last_s for outcome in outcomes) - began,
             sum(outcome.processor_s for outcome in outcomes),
             sum(outcome.verification_s for outcome in outcomes),
-            received or sum(self.sent.values()) - self.sent["desired"],
+            sum(outcome.received_bytes for outcome in outcomes),
         )
 
     def _topics(self) -> list[str]:
