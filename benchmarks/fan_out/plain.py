@@ -11,7 +11,11 @@ from pathlib import Path
 import aiomqtt
 import httpx
 
-from protos.kit.link import MAX_INFLIGHT, MAX_TOPICS_A_REQUEST, QOS, Address
+from protos.kit.link import QOS, Address
+
+TOPICS_A_REQUEST = 8
+INFLIGHT = 64
+"""As the link has it."""
 
 Client = aiomqtt.Client
 
@@ -22,17 +26,17 @@ def client(broker: Address, name: str) -> Client:
         broker.host,
         broker.port,
         identifier=name,
-        max_inflight_messages=MAX_INFLIGHT,
+        max_inflight_messages=INFLIGHT,
         socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
     )
-    made.pending_calls_threshold = MAX_INFLIGHT
+    made.pending_calls_threshold = INFLIGHT
     return made
 
 
 async def receive(client: Client, topics: Sequence[str]) -> float:
     """Subscribe to all topics; returns when a message of each was there."""
-    for start in range(0, len(topics), MAX_TOPICS_A_REQUEST):
-        await client.subscribe([(topic, QOS) for topic in topics[start : start + MAX_TOPICS_A_REQUEST]])
+    for start in range(0, len(topics), TOPICS_A_REQUEST):
+        await client.subscribe([(topic, QOS) for topic in topics[start : start + TOPICS_A_REQUEST]])
     missing = set(topics)
     async for message in client.messages:
         missing.discard(str(message.topic))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -210,7 +209,6 @@ class Link:
             keepalive=KEEPALIVE_S,
             clean_session=True,
             max_inflight_messages=MAX_INFLIGHT,
-            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
         client.pending_calls_threshold = MAX_INFLIGHT
         return client
@@ -269,7 +267,7 @@ class Link:
         while True:
             topic, payload = await self._inbox.get()
             for pattern, handler in list(self._handlers.items()):
-                if pattern == topic or (_has_wildcard(pattern) and topic_matches_sub(pattern, topic)):
+                if pattern == topic or topic_matches_sub(pattern, topic):
                     await self._dispatch(pattern, handler, topic, payload)
 
     async def _dispatch(self, pattern: str, handler: Handler, topic: str, payload: bytes) -> None:
@@ -289,11 +287,6 @@ class Link:
             await request
         except Offline as error:
             log.debug("subscription waits for the next connect", error=str(error))
-
-
-def _has_wildcard(pattern: str) -> bool:
-    """Matching costs far more than this question, and a window of chunks is that many patterns without one."""
-    return "+" in pattern or "#" in pattern
 
 
 def _portions(topics: Iterable[str]) -> list[list[str]]:
