@@ -77,7 +77,7 @@ def compose(settings: CloudSettings) -> Iterator[Rooms]:
         identity = Identity(settings.dir)
     except (DatabaseFailed, KeysFailed, OSError) as error:
         raise StartFailed(str(error)) from error
-    registry = Registry(database, Blobs(settings.blobs), identity.sign)
+    registry = Registry(database, Blobs(settings.blobs), identity.sign, patched_versions=settings.patched_versions)
     fleet = Fleet(database)
     rollouts = Rollouts(database, registry, fleet, identity.sign, settings.deployment_days)
     try:

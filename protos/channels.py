@@ -103,7 +103,7 @@ CHANNELS = (
         payload=Opaque(),
         max_bytes=topics.MAX_CHUNK_BYTES,
         cleared=True,
-        summary="One chunk of a file as it travels; the manifest has its digest.",
+        summary="One chunk of a file or of a patch as it travels; the manifest has its digest.",
     ),
     Channel(
         name="repair",

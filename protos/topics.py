@@ -20,6 +20,8 @@ MAX_REPAIR_BYTES = 4096
 MAX_GRPC_BYTES = 4 * 1024 * 1024
 MAX_BATCH_ROWS = 4096
 MAX_ARTIFACT_BYTES = 1024 * 1024 * 1024
+MAX_DICTIONARY_BYTES = 8 * 1024 * 1024
+"""A patch by dictionary is applied with both files in memory; larger ones are patched by difference, in flat memory."""
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
 """Names of devices, models, slots and sources: what Kubernetes allows for a node, at most 63 characters."""

@@ -60,6 +60,13 @@ class CloudSettings(BaseSettings):
         description="Days after which a device no longer starts a deployment it has not seen: bounds replay.",
     )
 
+    patched_versions: int = Field(
+        default=3,
+        ge=0,
+        le=16,
+        description="Earlier versions from which a new one is patched where that is short; 0: devices fetch it whole.",
+    )
+
     @field_validator("broker")
     @classmethod
     def _is_broker(cls, value: str) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
 from edge.delivery.entities import Chunk, Rejected
+from protos.kit.patches import bytes_of
 from protos.topics import MAX_ARTIFACT_BYTES, MAX_CHUNK_BYTES
 from protos.v1 import manifest_pb2
 
 DIGEST_BYTES = 32
 LONGEST_PATIENCE_S = 60.0
+KNOWN_PATCHES = (manifest_pb2.PATCH_KIND_DIFFERENCE, manifest_pb2.PATCH_KIND_DICTIONARY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,21 @@ def accept(download: Download, index: int, data: bytes) -> tuple[Download, Chunk
     return replace(download, present=download.present | 1 << index), Chunk.NEW
 
 
+def wanted(download: Download) -> dict[bytes, list[int]]:
+    """The missing chunks by their digest: equal ones are wanted in several places."""
+    found: dict[bytes, list[int]] = {}
+    for index in download.missing:
+        found.setdefault(download.digests[index], []).append(index)
+    return found
+
+
+def choose_patch(artifact: manifest_pb2.Artifact, held: Collection[bytes]) -> manifest_pb2.Patch | None:
+    """The shortest way to the artifact from one of the files with the digests `held`; None: fetching it whole."""
+    whole = bytes_of(artifact)
+    usable = (patch for patch in artifact.patches if patch.base in held and _is_known(patch))
+    return min((patch for patch in usable if 0 < bytes_of(patch) < whole), key=bytes_of, default=None)
+
+
 def next_wanted(download: Download, asked: Iterable[int], window: int) -> list[int]:
     """The chunks to ask for now, so that at most `window` are on their way."""
     on_their_way = set(asked)
@@ -90,3 +107,8 @@ def patience(first_s: float, repairs: int, randomness: float) -> float:
     `randomness` in [0, 1).
     """
     return float(min(LONGEST_PATIENCE_S, first_s * 2.0 ** min(repairs, 10)) * (1 + randomness / 2))
+
+
+def _is_known(patch: manifest_pb2.Patch) -> bool:
+    """Whether this agent can apply it, and name its topics and file."""
+    return patch.kind in KNOWN_PATCHES and len(patch.digest) == DIGEST_BYTES

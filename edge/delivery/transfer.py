@@ -32,11 +32,14 @@ Progress = Callable[[int, int], None]
 class Transfer:
     """Brings the chunks that a partial file lacks."""
 
-    def __init__(self, link: Link, digest: bytes, partial: Partial, progress: Progress) -> None:
+    def __init__(
+        self, link: Link, digest: bytes, partial: Partial, progress: Progress, most_repairs: int = MOST_REPAIRS
+    ) -> None:
         self._link = link
         self._digest = digest
         self._partial = partial
         self._progress = progress
+        self._most_repairs = most_repairs
         self._log = log.bind(artifact=digest.hex())
         self._asked: dict[int, float] = {}
         self._done: list[int] = []
@@ -104,7 +107,7 @@ class Transfer:
         if not lost or not self._link.connected.is_set():
             self._be_patient(self._repairs)
             return
-        if self._repairs >= MOST_REPAIRS:
+        if self._repairs >= self._most_repairs:
             missing = len(self._partial.download.digests) - self._partial.download.count
             raise NotDelivered(f"{missing} chunks have not come; asking again later")
         self._be_patient(self._repairs + 1)

@@ -21,7 +21,7 @@ from cloud.foundation.broker import embedded_broker
 from cloud.foundation.database import Database
 from cloud.identity.service import Identity
 from cloud.registry.blobs import Blobs
-from cloud.registry.entities import ModelVersion
+from cloud.registry.entities import ModelVersion, artifacts
 from cloud.registry.service import Registry
 from protos import topics
 from protos.kit import envelope
@@ -75,10 +75,10 @@ class Cloud:
 
     async def publish(self, version: ModelVersion, *, chunks: bool = True) -> None:
         await self._say(topics.manifest(version.manifest_digest), version.signed)
-        for variant in Manifest.FromString(version.manifest).variants if chunks else ():
-            for index in range(len(variant.artifact.chunks)):
-                data = self.registry.chunk(variant.artifact.digest, index)
-                await self._say(topics.chunk(variant.artifact.digest, index), data)
+        for artifact in artifacts(version.parsed()) if chunks else ():
+            for index in range(len(artifact.chunks)):
+                data = self.registry.chunk(artifact.digest, index)
+                await self._say(topics.chunk(artifact.digest, index), data)
 
     async def deploy(
         self,
