@@ -12,6 +12,7 @@ and verified the whole file.
 `verification_N`: processor time of all devices for hashes, signatures, unpacking and files; baseline: all that their
 processes took. On a fleet each device has a processor of its own, here all share this machine's: `time_apart_N` is
 `time_N` without it, and `processor_N` compares what all devices' processes took with what the plain clients' did.
+`broker_N`: the broker's processor time, which all devices share on a fleet too; baseline: for the plain clients.
 `received_N`: what all devices received of chunks; baseline: the compressed artifact for each of them.
 `http_bytes_N`, `http_time_N`: each device downloads the file from the API instead; baselines: `cloud_bytes_N` and
 `time_N`.
@@ -87,6 +88,7 @@ async def _compare(run: Run, name: str, times: int) -> Measures:
         f"time_apart_{name}": Measure(_apart(ours), "s", bare.seconds, goal),
         f"verification_{name}": Measure(ours.verification_s, "s", ours.processor_s),
         f"processor_{name}": Measure(ours.processor_s, "s", bare.processor_s),
+        f"broker_{name}": Measure(ours.broker_s, "s", bare.broker_s),
         f"received_{name}": Measure(ours.received_bytes, "bytes", run.devices * run.published.travelling),
         f"http_bytes_{name}": Measure(http.received_bytes, "bytes", run.cloud_bytes),
         f"http_time_{name}": Measure(http.seconds, "s", ours.seconds),
@@ -106,8 +108,11 @@ def _tell(run: Run, ours: Took, bare: Took, http: Took) -> None:
         flush=True,
     )
     for way, took in (("delivery", ours), ("bare", bare), ("HTTP", http)):
-        print(f"  {way:9} {took.seconds:7.3f} s, receivers' processor {took.processor_s:.3f} s", end="")
-        print(f", of it verification {took.verification_s:.3f} s" if took.verification_s else "", flush=True)
+        print(
+            f"  {way:9}{took.seconds:8.3f} s; processor: broker {took.broker_s:.2f} s, "
+            f"receivers {took.processor_s:.2f} s, of it verification {took.verification_s:.2f} s",
+            flush=True,
+        )
 
 
 async def _lose(site: Site, devices: int) -> Measures:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import shutil
-import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from benchmarks.fan_out.workers import Worker
 from cloud.foundation.broker import embedded_broker
 from protos import topics
 from protos.kit.link import QOS, Address
+from simulators.ports import free_port
 
 PROCESSES = 2
 """That the devices are shared out over."""
@@ -29,14 +30,16 @@ PROCESSES = 2
 
 @dataclass(frozen=True)
 class Took:
-    """Seconds until the last device was done, and what all devices' processes did in that time, in processor seconds.
+    """Seconds until the last device was done, and what was done until then, in processor seconds.
 
+    processor_s: of all devices' processes. verification_s: what of it was verification. broker_s: of the broker.
     received_bytes: by all devices, of chunks or of the file.
     """
 
     seconds: float
     processor_s: float
     verification_s: float
+    broker_s: float
     received_bytes: int
 
 
@@ -64,7 +67,7 @@ class Site:
         self._runs += 1
         folder = self._folder / str(self._runs)
         folder.mkdir()
-        broker = embedded_broker("mosquitto", "127.0.0.1", _free_port(), folder)
+        broker = embedded_broker("mosquitto", "127.0.0.1", free_port(), folder)
         async with broker as address, tap(address) as (tapped, sent):
             url, trust = await self.cloud.ask("open", folder / "cloud", tapped)
             try:
@@ -134,12 +137,13 @@ class Run:
                 await client.publish(topic, b"", QOS, retain=True)
 
     async def _timed(self, name: str, arguments: Sequence[Sequence[object]]) -> Took:
-        began = time.monotonic()
+        broker_s, began = _broker_s(self.folder), time.monotonic()
         outcomes = await self.site.each(name, arguments)
         return Took(
             max(outcome.last_s for outcome in outcomes) - began,
             sum(outcome.processor_s for outcome in outcomes),
             sum(outcome.verification_s for outcome in outcomes),
+            _broker_s(self.folder) - broker_s,
             sum(outcome.received_bytes for outcome in outcomes),
         )
 
@@ -161,6 +165,11 @@ class Run:
             shutil.rmtree(folder)
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+def _broker_s(folder: Path) -> float:
+    """Processor time, in s, of the broker whose configuration is in `folder`, since its start."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if str(folder / "mosquitto.conf").encode() in (process / "cmdline").read_bytes().split(b"\0"):
+                ticks = (process / "stat").read_text().rpartition(")")[2].split()[11:13]
+                return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+    raise FileNotFoundError(f"no broker runs with {folder}/mosquitto.conf")
