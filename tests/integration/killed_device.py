@@ -24,10 +24,10 @@ import structlog
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cloud.registry.patches import difference
 from edge.agent import holding
-from edge.delivery import partial, rules, transfer
+from edge.delivery import partial, transfer
 from edge.delivery.mqtt import Fetcher
-from edge.delivery.partial import Partial
 from edge.inference.service import Inference
 from edge.models.service import ModelStore
 from edge.update import rules as update_rules
@@ -42,7 +42,7 @@ from protos import topics
 from protos.kit import envelope
 from protos.kit.children import bound_to
 from protos.kit.link import Address, Link
-from protos.v1.manifest_pb2 import COMPRESSION_ZSTD, Artifact, ChunkRef, Manifest
+from protos.v1.manifest_pb2 import COMPRESSION_ZSTD, PATCH_KIND_DIFFERENCE, Artifact, ChunkRef, Manifest
 from tests import tiny_models
 from tests.sites import Site, running
 
@@ -57,30 +57,42 @@ DAY_MS = 86_400_000
 
 @dataclass(frozen=True)
 class Version:
-    """A model version as the cloud would publish it, in several chunks. Its number is also its generation."""
+    """A model version as the cloud would publish it, in several chunks. Its number is also its generation.
+
+    travels: chunks by the digest that is in their topics: of the file, then of a patch to it.
+    """
 
     number: int
     file: bytes
-    chunks: list[bytes]
+    travels: dict[bytes, list[bytes]]
     payload: bytes
 
     @classmethod
-    def make(cls, number: int) -> Version:
-        """Noise after the model's bytes: it does not compress, and the interpreter does not look at it."""
+    def make(cls, number: int, base: Version | None = None) -> Version:
+        """Noise after the model's bytes: it does not compress, and the interpreter does not look at it.
+
+        With a base a third of the noise is the base's, and the rest comes as a patch.
+        """
         model = tiny_models.int8(tiny_models.weights() * (1 - number / 10))
-        file = model + np.random.default_rng(number).bytes(NOISE_BYTES)
-        travelling = zstandard.compress(file)
-        chunks = [travelling[start : start + CHUNK] for start in range(0, len(travelling), CHUNK)]
-        manifest = tiny_models.manifest({"int8": file}, version=number)
-        manifest.variants[0].artifact.CopyFrom(
-            Artifact(
-                digest=hashlib.sha256(file).digest(),
-                size=len(file),
-                compression=COMPRESSION_ZSTD,
-                chunks=[ChunkRef(digest=hashlib.sha256(chunk).digest(), size=len(chunk)) for chunk in chunks],
-            )
+        noise = np.random.default_rng(number).bytes(NOISE_BYTES)
+        file = model + (noise[: NOISE_BYTES * 2 // 3] + base.file[-NOISE_BYTES // 3 :] if base else noise)
+        chunks = cut(zstandard.compress(file))
+        artifact = Artifact(
+            digest=hashlib.sha256(file).digest(), size=len(file), compression=COMPRESSION_ZSTD, chunks=refs(chunks)
         )
-        return cls(number, file, chunks, manifest.SerializeToString())
+        travels = {artifact.digest: chunks}
+        if base:
+            patch = difference(base.file, file)
+            travels[hashlib.sha256(patch).digest()] = cut(patch)
+            artifact.patches.add(
+                base=hashlib.sha256(base.file).digest(),
+                digest=hashlib.sha256(patch).digest(),
+                kind=PATCH_KIND_DIFFERENCE,
+                chunks=refs(cut(patch)),
+            )
+        manifest = tiny_models.manifest({"int8": file}, version=number)
+        manifest.variants[0].artifact.CopyFrom(artifact)
+        return cls(number, file, travels, manifest.SerializeToString())
 
     @property
     def artifact(self) -> Artifact:
@@ -91,6 +103,12 @@ class Version:
         return hashlib.sha256(self.payload).digest()
 
     @property
+    def shortest(self) -> set[str]:
+        """The chunks that a device needs which runs the base: all of the patch, or of the file if there is none."""
+        digest, chunks = list(self.travels.items())[-1]
+        return {name_of(digest, index) for index in range(len(chunks))}
+
+    @property
     def target(self) -> Target:
         now_ms = time.time_ns() // 1_000_000
         return Target(SLOT, "tiny", self.number, self.digest, self.number, now_ms, now_ms + DAY_MS, "")
@@ -99,19 +117,34 @@ class Version:
         await link.connected.wait()
         signed = envelope.sign(envelope.MANIFEST, self.payload, KEY).SerializeToString()
         await link.publish(topics.manifest(self.digest), signed, retain=True)
-        for index, chunk in enumerate(self.chunks):
-            await link.publish(topics.chunk(self.artifact.digest, index), chunk, retain=True)
+        for digest, chunks in self.travels.items():
+            for index, chunk in enumerate(chunks):
+                await link.publish(topics.chunk(digest, index), chunk, retain=True)
+
+
+def cut(travelling: bytes) -> list[bytes]:
+    return [travelling[start : start + CHUNK] for start in range(0, len(travelling), CHUNK)]
+
+
+def refs(chunks: list[bytes]) -> list[ChunkRef]:
+    return [ChunkRef(digest=hashlib.sha256(chunk).digest(), size=len(chunk)) for chunk in chunks]
+
+
+def name_of(digest: bytes, index: int) -> str:
+    """A chunk, for people."""
+    return f"{digest.hex()[:8]}/{index}"
 
 
 FORMER, OLD, NEW = (Version.make(number) for number in (1, 2, 3))
+PATCHED = Version.make(3, OLD)
 
 
 @dataclass
 class Life:
     """What one process of the device did until its update was final."""
 
-    came: list[int] = field(default_factory=list)
-    """Chunks of the new version that the broker sent, by their index."""
+    came: list[str] = field(default_factory=list)
+    """Chunks that the broker sent."""
     served: list[int] = field(default_factory=list)
     """Versions that answered, one after the other; 0: none did."""
     told: list[str] = field(default_factory=list)
@@ -125,12 +158,12 @@ class Life:
 class CountingLink(Link):
     """A device's link that counts the chunks that come."""
 
-    came: list[int]
+    came: list[str]
 
     async def subscribe(self, handler: Callable[[str, bytes], Any], *wanted: str) -> None:
         def counted(topic: str, data: bytes) -> Any:
             if "/chunks/" in topic:
-                self.came.append(topics.chunk_of(topic)[1])
+                self.came.append(name_of(*topics.chunk_of(topic)))
             return handler(topic, data)
 
         await super().subscribe(counted, *wanted)
@@ -217,20 +250,24 @@ def read_diary(diary: Path) -> Life:
     return Life(**json.loads(diary.read_text()))
 
 
-def chunks_on_disk(folder: Path, version: Version) -> set[int]:
-    """The chunks of the version that lie proven in a copy of the data folder: in part, unpacked, or in a place."""
-    digest = version.artifact.digest
-    whole = [folder / "downloads" / f"{digest.hex()}.tflite", *(folder / "models" / SLOT).glob("*/model.tflite")]
+def chunks_on_disk(folder: Path, version: Version) -> set[str]:
+    """What a device need not fetch of the shortest way, by a copy of its data folder: it is there, or what it makes."""
+    artifact = version.artifact
+    downloads = folder / "downloads"
+    whole = [downloads / f"{artifact.digest.hex()}.tflite", *(folder / "models" / SLOT).glob("*/model.tflite")]
     for path in whole:
         with suppress(FileNotFoundError):
             if path.read_bytes() == version.file:
-                return set(range(len(version.chunks)))
-    part = folder / "downloads" / f"{digest.hex()}.part"
-    if not part.exists():
-        return set()
-    with Partial(part, rules.plan(version.artifact)) as there:
-        there.prove()
-        return {index for index in range(len(version.chunks)) if there.download.present >> index & 1}
+                return version.shortest
+    patches = {patch.digest: f"{artifact.digest.hex()}.{patch.digest.hex()}.part" for patch in artifact.patches}
+    name = {artifact.digest: f"{artifact.digest.hex()}.part"} | patches
+    digest, chunks = list(version.travels.items())[-1]
+    return {name_of(digest, index) for index in _present(downloads / name[digest], chunks)}
+
+
+def _present(part: Path, chunks: list[bytes]) -> set[int]:
+    data = part.read_bytes() if part.exists() else b""
+    return {index for index, chunk in enumerate(chunks) if data[index * CHUNK : index * CHUNK + len(chunk)] == chunk}
 
 
 @contextmanager
@@ -252,5 +289,5 @@ def broker(folder: Path) -> Iterator[Address]:
 async def _publish(address: Address) -> None:
     link = Link(address, "cloud")
     async with running(link), asyncio.timeout(60):
-        for version in (FORMER, OLD, NEW):
+        for version in (FORMER, OLD, NEW, PATCHED):
             await version.publish(link)
