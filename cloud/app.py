@@ -174,7 +174,7 @@ class _Process:
 
     def _start_link(self, broker: Address) -> None:
         name = "all" if self._roles == ROLES else "-".join(sorted(self._roles))
-        self._link = link = Link(broker, f"littoral-cloud-{name}-{secrets.token_hex(4)}")
+        self._link = link = Link(broker, f"littoral-cloud-{name}-{secrets.token_hex(4)}", mqtt=self._settings.mqtt)
         self._background("link", link.run())
         rooms = self._rooms
         if "controller" in self._roles:

@@ -73,6 +73,7 @@ def all_of(template: str) -> str:
 ALL_REPORTED = all_of(REPORTED)
 ALL_PRESENCE = all_of(PRESENCE)
 ALL_REPAIR = all_of(REPAIR)
+ALL_MANIFESTS = all_of(MANIFEST)
 
 _DEVICE_TOPIC = matcher(f"{_DEVICE}/.+")
 _CHUNK_TOPIC = matcher(CHUNK)

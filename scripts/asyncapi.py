@@ -25,7 +25,8 @@ MQTT = "0.2.0"
 
 ABOUT = """\
 Littoral's cloud and its devices speak through an MQTT broker that neither trusts: manifests and deployments are signed,
-files are named by their digests. MQTT 3.1.1 suffices. What is retained is said again after every connect.
+files are named by their digests. MQTT 3.1.1 suffices. What is retained is said again after a connect,
+unless the broker shows that it has kept it.
 
 Payloads are Protocol Buffers, encoded as the .proto files named here say; each field's `x-protobuf` is its declaration,
 which is all that decoding needs. The schemas show them as protobuf's own JSON, with the names of the .proto files: so

@@ -12,7 +12,7 @@ import zstandard
 from cloud.foundation.database import Database, Transaction
 from cloud.registry import patches, rules, store
 from cloud.registry.blobs import Blobs
-from cloud.registry.chunks import plan, span
+from cloud.registry.chunks import offsets, plan
 from cloud.registry.entities import DamagedBlob, ModelVersion, UnknownArtifact, UnknownModel
 from protos.kit.envelope import MANIFEST
 from protos.kit.patches import as_artifact
@@ -101,11 +101,10 @@ class Registry:
 
     def chunk(self, digest: bytes, index: int) -> bytes:
         """One chunk as it travels, checked. Raises UnknownArtifact or DamagedBlob."""
-        artifact, blob = self._found(digest)
-        try:
-            data = self._blobs.read(blob, *span(artifact.chunks, index))
-        except IndexError as error:
-            raise UnknownArtifact(f"artifact {digest.hex()}: {error}") from error
+        artifact, blob, starts = self._found(digest)
+        if not 0 <= index < len(artifact.chunks):
+            raise UnknownArtifact(f"artifact {digest.hex()}: chunk {index} of {len(artifact.chunks)}")
+        data = self._blobs.read(blob, starts[index], artifact.chunks[index].size)
         if hashlib.sha256(data).digest() != artifact.chunks[index].digest:
             raise DamagedBlob(f"chunk {index} of artifact {digest.hex()} is damaged in the blob folder")
         return data
@@ -143,12 +142,14 @@ class Registry:
             self._blobs.put(made[patch.base][1])
         return chosen
 
-    def _find_artifact(self, digest: bytes) -> tuple[Artifact, bytes]:
+    def _find_artifact(self, digest: bytes) -> tuple[Artifact, bytes, Sequence[int]]:
+        """How it travels, its blob, and where its chunks begin: summed up once, not for each chunk."""
         with self._database.reading() as connection:
             found = store.find_artifact(connection, digest)
         if found is None:
             raise UnknownArtifact(f"no model version has the artifact {digest.hex()}")
-        return found
+        artifact, blob = found
+        return artifact, blob, offsets(artifact.chunks)
 
     def _store(self, data: bytes) -> tuple[Artifact, bytes]:
         artifact, travelling = plan(data)

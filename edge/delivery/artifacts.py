@@ -10,9 +10,9 @@ from pathlib import Path
 import structlog
 
 from edge.delivery import rules, unpacking
-from edge.delivery.entities import NotDelivered, Rejected
+from edge.delivery.entities import Limits, NotDelivered, Rejected
 from edge.delivery.partial import Partial
-from edge.delivery.transfer import Progress, Transfer
+from edge.delivery.transfer import MOST_REPAIRS, Progress, Transfer
 from edge.foundation.threads import finished
 from protos.kit.files import digest_of
 from protos.kit.link import Link
@@ -21,8 +21,8 @@ from protos.v1.manifest_pb2 import COMPRESSION_NONE, Artifact, Patch
 
 log = structlog.get_logger()
 
-REPAIRS_OF_A_PATCH = 2
-"""Requests in vain after which the whole file is fetched instead: not long, since there is another way."""
+REPAIRS_OF_A_PATCH = 1
+"""Requests to the cloud in vain after which the whole file is fetched instead: not long, since there is another way."""
 
 Held = Mapping[bytes, Path]
 """Files on this device by their digest. They are only read."""
@@ -45,8 +45,9 @@ class _Wanted:
 class Artifacts:
     """Brings artifacts into `folder`, each in a file named by its digest."""
 
-    def __init__(self, link: Link, folder: Path) -> None:
+    def __init__(self, link: Link, folder: Path, limits: Limits) -> None:
         self._link = link
+        self._limits = limits
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -87,7 +88,7 @@ class Artifacts:
         read = with_arguments(unpacking.patched, kind=patch.kind, base=wanted.held[patch.base])
         with Partial(wanted.part(patch), rules.plan(as_artifact(patch))) as partial:
             await finished(partial.prove)
-            await Transfer(self._link, patch.digest, partial, wanted.progress, REPAIRS_OF_A_PATCH).run()
+            await self._transfer(patch.digest, partial, wanted, REPAIRS_OF_A_PATCH)
             await finished(partial.unpack, wanted.artifact, wanted.target, read)
 
     async def _whole(self, wanted: _Wanted) -> None:
@@ -97,8 +98,13 @@ class Artifacts:
             if reused := await finished(partial.reuse, self._others(wanted)):
                 log.info("chunks were here already", artifact=artifact.digest.hex(), chunks=reused)
             await finished(self.forget, artifact.digest)
-            await Transfer(self._link, artifact.digest, partial, wanted.progress).run()
+            await self._transfer(artifact.digest, partial, wanted)
             await finished(partial.unpack, artifact, wanted.target)
+
+    async def _transfer(
+        self, digest: bytes, partial: Partial, wanted: _Wanted, most_repairs: int = MOST_REPAIRS
+    ) -> None:
+        await Transfer(self._link, digest, partial, wanted.progress, self._limits, most_repairs=most_repairs).run()
 
     def _opened(self, wanted: _Wanted) -> Partial:
         """Its place on the disk; what is left of others goes only when there is no room beside it."""

@@ -13,7 +13,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from edge.delivery.artifacts import Artifacts, Held
-from edge.delivery.entities import NotDelivered
+from edge.delivery.entities import Limits, NotDelivered
 from edge.delivery.transfer import Progress
 from protos import topics
 from protos.kit import envelope
@@ -24,15 +24,18 @@ log = structlog.get_logger()
 
 MANIFEST_PATIENCE_S = 15.0
 NOTHING: Held = MappingProxyType({})
+NO_LIMITS = Limits()
 
 
 class Fetcher:
     """What this device lacks, from the broker. Files are kept in `folder` until `forget`."""
 
-    def __init__(self, link: Link, manifest_keys: Mapping[str, Ed25519PublicKey], folder: Path) -> None:
+    def __init__(
+        self, link: Link, manifest_keys: Mapping[str, Ed25519PublicKey], folder: Path, limits: Limits = NO_LIMITS
+    ) -> None:
         self._link = link
         self._keys = manifest_keys
-        self._artifacts = Artifacts(link, folder)
+        self._artifacts = Artifacts(link, folder, limits)
 
     async def manifest(self, digest: bytes) -> bytes:
         """The bytes of the manifest with this SHA-256, signed by a trusted key. Raises NotDelivered."""
