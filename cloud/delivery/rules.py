@@ -22,8 +22,11 @@ DOUBT_MS = 1_000
 """After a connect, a broker that has kept a manifest shows it within this time."""
 
 RETRY_MS = 30_000
-REPEAT_MS = 1_000
-LONGEST_REPEAT_MS = 64_000
+REPEAT_MS = 5_000
+"""A chunk that was sent is not sent again within this time. Less than a device takes from one request to its next, in
+between it seeks the chunk at the broker; more than from its last vain attempt there to its request, which may come just
+after another device's was answered."""
+LONGEST_REPEAT_MS = 80_000
 MAX_REQUEST_BYTES = 4096
 """A bitmap of 16,384 chunks, the most an artifact can have, takes 2 KB."""
 
