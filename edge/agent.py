@@ -38,6 +38,7 @@ from edge.update.steps import Limits, Steps
 from edge.uplink.entities import OutboxFailed
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
+from protos.kit.files import remove_leftovers
 from protos.kit.keys import KeysFailed
 from protos.kit.link import Address, Link
 from protos.topics import DEFAULT_SLOT
@@ -93,7 +94,10 @@ class _Rooms:
 
 @contextmanager
 def holding(folder: Path, device: str) -> Iterator[None]:
-    """The data folder is this process's alone within the block. Raises AgentFailed if another agent has it."""
+    """The data folder is this process's alone within the block. Raises AgentFailed if another agent has it.
+
+    What a kill left half written in it is removed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK_FILE).open("a+") as file:
         try:
@@ -104,6 +108,7 @@ def holding(folder: Path, device: str) -> Iterator[None]:
                 f"another agent (device {holder['device']}, process {holder['pid']}) runs on the data folder {folder}: "
                 "end it, or give this one a folder of its own with --dir"
             ) from None
+        remove_leftovers(folder)
         file.truncate(0)
         file.write(json.dumps({"device": device, "pid": os.getpid()}))
         file.flush()

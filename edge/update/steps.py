@@ -12,6 +12,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from edge.delivery.entities import Rejected
+from edge.foundation.disk import told
 from edge.inference.engine import BadModel, Engine
 from edge.inference.service import Inference
 from edge.models.entities import Installed
@@ -132,8 +133,10 @@ class Steps:
             return await self._work(effect, update, update.target)
         except (BadModel, Incompatible, NotProved, Rejected, Unusable) as error:
             return Unfit(str(error))
-        except (OSError, Offline) as error:
-            return Delayed(str(error) or type(error).__name__)
+        except OSError as error:
+            return Delayed(told(error))
+        except Offline as error:
+            return Delayed(str(error))
         except Exception as error:
             # A defect here must not take inference and uplink with it: it is shown, and tried again.
             log.exception("update step failed", step=effect.value)
@@ -182,6 +185,7 @@ class Steps:
             return Settled(None)
         proof = rules.known_proof(update)
         if proof and self.running and self.running.manifest == target.manifest:
+            await self._tidy()
             return Settled(proof)
         await self._delivery.check(target.model, target.version, target.manifest, target.issued_ms)
         held = await _finished(self._models.held, target.manifest)
@@ -209,8 +213,10 @@ class Steps:
             model=candidate.file,
             timeout_s=self._limits.golden_timeout_s,
         )
-        runs_already = self.running is not None and self.running.manifest == target.manifest
-        return Settled(proof) if runs_already else Proved(proof)
+        if self.running is None or self.running.manifest != target.manifest:
+            return Proved(proof)
+        await self._tidy()
+        return Settled(proof)
 
     async def _take_over(self, target: Target) -> Event:
         candidate = self._chosen()
