@@ -15,16 +15,23 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.fan_out import plain
+from benchmarks.fan_out.cloud import MODEL, Published
 from edge.delivery.entities import NotDelivered
 from edge.delivery.mqtt import Fetcher
-from edge.identity.service import Trust
+from edge.delivery.trust import Trust
+from edge.delivery.trust_sources import FromBroker
+from edge.identity.service import read_root
 from edge.update.rules import pause_s
 from protos.kit.link import Address, Link
 from protos.v1.manifest_pb2 import Manifest
 
+THREADS = 64
+"""For all devices: one whose metadata is on its way holds one."""
+
 CONNECTING_AT_ONCE = 50
 """Mosquitto lets a hundred connections wait to be accepted."""
 
+REFRESH_S = 3600.0
 UNCOLLECTED = 200_000
 """Between two collections: one device makes fewer in a whole delivery."""
 
@@ -87,7 +94,7 @@ class Receivers:
     """The devices of one process."""
 
     def __init__(self) -> None:
-        self._stopwatch = Stopwatch()
+        self._stopwatch = Stopwatch(THREADS)
         asyncio.get_running_loop().set_default_executor(self._stopwatch)
         self._links: list[DeviceLink] = []
         self._running: list[asyncio.Task[None]] = []
@@ -103,12 +110,12 @@ class Receivers:
             await asyncio.gather(*(link.connected.wait() for link in links))
         _leave_garbage()
 
-    async def fetch(self, manifest: bytes, trust: Path, folder: Path) -> Outcome:
-        """Each device fetches and verifies the artifact of this manifest, into a folder of its own."""
-        keys = Trust.read(trust).manifest_keys
-        fetchers = [Fetcher(link, keys, folder / str(number)) for number, link in enumerate(self._links)]
+    async def fetch(self, published: Published, trust: Path, folder: Path) -> Outcome:
+        """Each device fetches and verifies what was published, into a folder of its own."""
+        root = read_root(trust)
+        fetchers = [_fetcher(link, root, folder / str(number)) for number, link in enumerate(self._links)]
         self._stopwatch.seconds, began = 0.0, _processor_s()
-        ends = await asyncio.gather(*(_fetch(fetcher, manifest) for fetcher in fetchers))
+        ends = await asyncio.gather(*(_fetch(fetcher, published) for fetcher in fetchers))
         received = sum(link.received_bytes for link in self._links)
         return Outcome(max(ends, default=0.0), _processor_s() - began, self._stopwatch.seconds, received)
 
@@ -143,12 +150,18 @@ class Receivers:
         self._links, self._running, self._clients = [], [], []
 
 
-async def _fetch(fetcher: Fetcher, digest: bytes) -> float:
+def _fetcher(link: Link, root: bytes, folder: Path) -> Fetcher:
+    trust = Trust(folder / "metadata", root, [FromBroker(link)], REFRESH_S, _now_ms)
+    return Fetcher(link, trust, folder / "downloads")
+
+
+async def _fetch(fetcher: Fetcher, published: Published) -> float:
     """As the agent does it, which tries again after a while; returns when the artifact was verified."""
     attempts = 0
     while True:
         try:
-            payload = await fetcher.manifest(digest)
+            await fetcher.check(MODEL, published.version, published.manifest, _now_ms())
+            payload = await fetcher.manifest(published.manifest)
             artifact = Manifest.FromString(payload).variants[0].artifact
             await fetcher.artifact(artifact, lambda _present, _total: None)
             return time.monotonic()
@@ -162,6 +175,10 @@ def _leave_garbage() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(UNCOLLECTED)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _processor_s() -> float:

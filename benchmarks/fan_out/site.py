@@ -71,6 +71,7 @@ class Site:
         async with broker as address, tap(address) as (tapped, sent):
             url, trust = await self.cloud.ask("open", folder / "cloud", tapped)
             try:
+                sent.clear()
                 published = await self.cloud.ask("publish", size, self._runs, devices)
                 yield Run(self, folder, address, url, trust, published, devices, sent)
             finally:
@@ -109,7 +110,7 @@ class Run:
         """By the real thing. `loss`: the share of chunks that get lost between the broker and each device."""
         await self.site.each("connect", [(self.broker, names, loss) for names in self._shares("device")])
         with self._folders() as folders:
-            took = await self._timed("fetch", [(self.published.manifest, self.trust, folder) for folder in folders])
+            took = await self._timed("fetch", [(self.published, self.trust, folder) for folder in folders])
             await self.site.each("disconnect", [() for _ in folders])
         return took
 
