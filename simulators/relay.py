@@ -18,7 +18,7 @@ from typing import NamedTuple
 from protos.kit.link import Address
 
 CONNECT, PUBLISH, PUBACK = 1, 3, 4
-MQTT_5 = 5
+MQTT5 = 5
 RECEIVE_BUFFER_BYTES = 32 * 1024
 """Small, so that a slow relay is felt by who sends."""
 
@@ -78,22 +78,22 @@ class Packet(NamedTuple):
         return self.data[self.start + 2 : self._behind_topic].decode()
 
     @property
-    def level(self) -> int:
-        """Of a CONNECT: the version of the protocol, 4 for MQTT 3.1.1."""
-        return self.data[self._behind_topic]
-
-    def payload_bytes(self, level: int) -> int:
-        """Of a PUBLISH on a connection of this protocol level."""
-        start = self._behind_topic + (2 if self.qos else 0)
-        if level >= MQTT_5:
-            length, start = _varying(self.data, start)
-            start += length
-        return len(self.data) - start
-
-    @property
     def acknowledgement(self) -> bytes:
         """The PUBACK for this PUBLISH: of two bytes, in both versions of MQTT."""
         return bytes([PUBACK << 4, 2]) + self.data[self._behind_topic : self._behind_topic + 2]
+
+    @property
+    def is_mqtt5(self) -> bool:
+        """Of a CONNECT: whether this is how the client will speak."""
+        return self.data[self.start + 6] == MQTT5
+
+    def payload_bytes(self, *, mqtt5: bool) -> int:
+        """Of a PUBLISH: without the properties that only MQTT 5 has between topic and payload."""
+        begin = self._behind_topic + (2 if self.qos else 0)
+        if mqtt5:
+            length, begin = _number(self.data, begin)
+            begin += length
+        return len(self.data) - begin
 
     @property
     def _behind_topic(self) -> int:
@@ -159,13 +159,13 @@ class Relay:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, back: asyncio.StreamWriter, *, up: bool
     ) -> None:
         """Carry packets one way. back: to their sender."""
-        level = 0
+        mqtt5 = False
         while True:
             packet = await _read(reader)
             await self._hold_up(packet)
             if up:
-                level = packet.level if packet.kind == CONNECT else level
-                self._count(packet, level)
+                mqtt5 = packet.is_mqtt5 if packet.kind == CONNECT else mqtt5
+                self._count(packet, mqtt5=mqtt5)
             if self._loses(packet, up=up):
                 back.write(packet.acknowledgement)
             else:
@@ -179,10 +179,10 @@ class Relay:
         while self.faults.silent:  # noqa: ASYNC110 - a switch, not an event
             await asyncio.sleep(0.02)
 
-    def _count(self, packet: Packet, level: int) -> None:
+    def _count(self, packet: Packet, *, mqtt5: bool) -> None:
         self.traffic.bytes_published += len(packet.data)
         if packet.kind == PUBLISH:
-            self.traffic.publications.append((packet.topic, packet.payload_bytes(level)))
+            self.traffic.publications.append((packet.topic, packet.payload_bytes(mqtt5=mqtt5)))
 
     def _loses(self, packet: Packet, *, up: bool) -> bool:
         share = self.faults.lost_publications if up else self.faults.lost_deliveries
@@ -197,18 +197,16 @@ class Relay:
         return True
 
 
-def _varying(data: bytes, start: int) -> tuple[int, int]:
-    """A number of one to four bytes of seven bits each, and where it ends."""
-    end = start + 1
-    while data[end - 1] & 0x80:
-        end += 1
-    return sum((byte & 0x7F) << 7 * place for place, byte in enumerate(data[start:end])), end
-
-
 async def _read(reader: asyncio.StreamReader) -> Packet:
     """The next packet. Raises EOFError or OSError when there is none."""
     head = await reader.readexactly(2)
     while head[-1] & 0x80:
         head += await reader.readexactly(1)
-    length, _ = _varying(head, 1)
-    return Packet(head + await reader.readexactly(length), len(head))
+    length, start = _number(head, 1)
+    return Packet(head + await reader.readexactly(length), start)
+
+
+def _number(data: bytes, begin: int) -> tuple[int, int]:
+    """The number of variable length at `begin`, and where it ends."""
+    end = next(place for place in range(begin, len(data)) if not data[place] & 0x80) + 1
+    return sum((byte & 0x7F) << 7 * place for place, byte in enumerate(data[begin:end])), end

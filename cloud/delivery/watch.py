@@ -19,7 +19,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from cloud.delivery.crossings import Crossing
-from protos.kit.link import KEEPALIVE_S, QOS, Address, delay_before
+from protos.kit.link import KEEPALIVE_S, QOS, Address, delay_before, insist_on_cancellation
 
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 16 * 1024 * 1024
@@ -109,11 +109,13 @@ class Watch:
                     attempt = 0
                     await self._read(client)
             except aiomqtt.MqttError as error:
+                insist_on_cancellation()
                 if self._steps_down(error):
                     continue
                 if not self._subscribed:
                     raise Unreachable(f"the broker {self._address} cannot be reached: {error}") from error
                 log.warning("connection to broker lost", broker=str(self._address), error=str(error))
+            insist_on_cancellation()
             await asyncio.sleep(delay_before(attempt, random.random()))  # noqa: S311 - jitter
             attempt += 1
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from edge.delivery.entities import Asked, Chunk, Rejected, Step
+from protos.kit.patches import bytes_of
 from protos.topics import MAX_ARTIFACT_BYTES, MAX_CHUNK_BYTES
 from protos.v1 import manifest_pb2
 
@@ -15,6 +16,7 @@ DIGEST_BYTES = 32
 
 SHORTEST_PATIENCE_S = 0.3
 LONGEST_PATIENCE_S = 60.0
+KNOWN_PATCHES = (manifest_pb2.PATCH_KIND_DIFFERENCE, manifest_pb2.PATCH_KIND_DICTIONARY)
 GROWTH = 1.3
 RESUBSCRIPTIONS = 5
 """In vain, before the cloud is asked. Where one delivery in five is lost, 1 device in 16,000 asks for a chunk that the
@@ -77,6 +79,26 @@ def accept(download: Download, index: int, data: bytes) -> tuple[Download, Chunk
     if hashlib.sha256(data).digest() != download.digests[index]:
         return download, Chunk.CORRUPT
     return replace(download, present=download.present | 1 << index), Chunk.NEW
+
+
+def wanted(download: Download) -> dict[bytes, list[int]]:
+    """The missing chunks by their digest: equal ones are wanted in several places."""
+    found: dict[bytes, list[int]] = {}
+    for index in download.missing:
+        found.setdefault(download.digests[index], []).append(index)
+    return found
+
+
+def choose_patch(artifact: manifest_pb2.Artifact, held: Collection[bytes]) -> manifest_pb2.Patch | None:
+    """The shortest way to the artifact from one of the files with the digests `held`; None: fetching it whole."""
+    whole = bytes_of(artifact)
+    usable = (patch for patch in artifact.patches if patch.base in held and _is_known(patch))
+    return min((patch for patch in usable if 0 < bytes_of(patch) < whole), key=bytes_of, default=None)
+
+
+def _is_known(patch: manifest_pb2.Patch) -> bool:
+    """Whether this agent can apply it, and name its topics and file."""
+    return patch.kind in KNOWN_PATCHES and len(patch.digest) == DIGEST_BYTES
 
 
 def next_wanted(download: Download, asked: Collection[int], free: int) -> list[int]:

@@ -34,11 +34,21 @@ Progress = Callable[[int, int], None]
 class Transfer:
     """Brings the chunks that a partial file lacks."""
 
-    def __init__(self, link: Link, digest: bytes, partial: Partial, progress: Progress, limits: Limits) -> None:
+    def __init__(
+        self,
+        link: Link,
+        digest: bytes,
+        partial: Partial,
+        progress: Progress,
+        limits: Limits,
+        *,
+        most_repairs: int = MOST_REPAIRS,
+    ) -> None:
         self._link = link
         self._digest = digest
         self._partial = partial
         self._progress = progress
+        self._most_repairs = most_repairs
         self._jitter_s = limits.jitter_s
         self._log = log.bind(artifact=digest.hex())
         self._asked: dict[int, Asked] = {}
@@ -149,7 +159,7 @@ class Transfer:
         if not lost:
             return
         rounds = max(rules.rounds(self._asked[index].attempts) for index in lost)
-        if rounds > MOST_REPAIRS:
+        if rounds > self._most_repairs:
             missing = len(self._partial.download.digests) - self._partial.download.count
             raise NotDelivered(f"{missing} chunks have not come; asking again later")
         self._log.info("chunks asked for again", chunks=len(lost), request=rounds)

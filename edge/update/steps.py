@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -12,11 +12,12 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from edge.delivery.entities import Rejected
+from edge.foundation.disk import told
 from edge.inference.engine import BadModel, Engine
 from edge.inference.service import Inference
 from edge.models.entities import Installed
 from edge.models.service import ModelStore
-from edge.update import deployment, prover, rules
+from edge.update import deployment, prover, requirements, rules
 from edge.update.entities import (
     Broke,
     Delayed,
@@ -35,6 +36,7 @@ from edge.update.entities import (
     Update,
 )
 from edge.update.prover import NotProved
+from edge.update.requirements import Facts, Incompatible
 from protos.kit.link import Offline
 from protos.v1.manifest_pb2 import Artifact, Manifest, Variant
 
@@ -47,13 +49,21 @@ T = TypeVar("T")
 
 
 class Delivery(Protocol):
-    """How manifests and artifacts come to this device. Both raise OSError for what may be had later."""
+    """How manifests and artifacts come to this device. All raise OSError for what may be had later."""
+
+    async def check(self, model: str, version: int, manifest: bytes, issued_ms: int) -> None:
+        """That fresh metadata promises this manifest for the version. Raises Rejected if it promises another."""
 
     async def manifest(self, digest: bytes) -> bytes:
-        """The bytes of a manifest, its signature and digest verified."""
+        """The bytes of a manifest, its digest verified."""
 
-    async def artifact(self, artifact: Artifact, progress: Callable[[int, int], None]) -> Path:
-        """The verified file. `progress` is told chunks present and in all. Raises Rejected for what can never be."""
+    async def artifact(
+        self, artifact: Artifact, progress: Callable[[int, int], None], held: Mapping[bytes, Path]
+    ) -> Path:
+        """The verified file. `progress` is told chunks present and in all. Raises Rejected for what can never be.
+
+        `held`: files by their digest that spare it chunks. What was fetched of other artifacts is removed.
+        """
 
     def forget(self, keep: bytes | None = None) -> None:
         """Remove the files of `artifact`, but for those of the artifact digest `keep`."""
@@ -100,8 +110,11 @@ class Steps:
         models: ModelStore,
         inference: Inference,
         limits: Limits,
+        facts: Facts,
+        *,
         prove: Prove = prover.prove,
     ) -> None:
+        self._facts = facts
         self._delivery = delivery
         self._models = models
         self._inference = inference
@@ -118,10 +131,12 @@ class Steps:
         assert update.target, "there is work only for a deployment"
         try:
             return await self._work(effect, update, update.target)
-        except (BadModel, NotProved, Rejected, Unusable) as error:
+        except (BadModel, Incompatible, NotProved, Rejected, Unusable) as error:
             return Unfit(str(error))
-        except (OSError, Offline) as error:
-            return Delayed(str(error) or type(error).__name__)
+        except OSError as error:
+            return Delayed(told(error))
+        except Offline as error:
+            return Delayed(str(error))
         except Exception as error:
             # A defect here must not take inference and uplink with it: it is shown, and tried again.
             log.exception("update step failed", step=effect.value)
@@ -170,7 +185,9 @@ class Steps:
             return Settled(None)
         proof = rules.known_proof(update)
         if proof and self.running and self.running.manifest == target.manifest:
+            await self._tidy()
             return Settled(proof)
+        await self._delivery.check(target.model, target.version, target.manifest, target.issued_ms)
         held = await _finished(self._models.held, target.manifest)
         if held:
             self._candidate = Candidate(held.manifest, held.variant, held.path)
@@ -181,8 +198,9 @@ class Steps:
     async def _fetch(self, target: Target) -> Candidate:
         payload = await self._delivery.manifest(target.manifest)
         manifest, variant = _understood(payload, target)
-        await _finished(self._delivery.forget, variant.artifact.digest)  # of versions that came to nothing
-        file = await self._delivery.artifact(variant.artifact, self._tell)
+        requirements.check(manifest.requirements, variant.name, self._facts)
+        held = await _finished(self._models.files)
+        file = await self._delivery.artifact(variant.artifact, self._tell, held)
         return Candidate(manifest, variant, file, payload)
 
     async def _prove(self, target: Target) -> Event:
@@ -195,8 +213,10 @@ class Steps:
             model=candidate.file,
             timeout_s=self._limits.golden_timeout_s,
         )
-        runs_already = self.running is not None and self.running.manifest == target.manifest
-        return Settled(proof) if runs_already else Proved(proof)
+        if self.running is None or self.running.manifest != target.manifest:
+            return Proved(proof)
+        await self._tidy()
+        return Settled(proof)
 
     async def _take_over(self, target: Target) -> Event:
         candidate = self._chosen()

@@ -7,11 +7,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class PatchKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PATCH_KIND_UNSPECIFIED: _ClassVar[PatchKind]
+    PATCH_KIND_DIFFERENCE: _ClassVar[PatchKind]
+    PATCH_KIND_DICTIONARY: _ClassVar[PatchKind]
+
 class Compression(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     COMPRESSION_UNSPECIFIED: _ClassVar[Compression]
     COMPRESSION_NONE: _ClassVar[Compression]
     COMPRESSION_ZSTD: _ClassVar[Compression]
+PATCH_KIND_UNSPECIFIED: PatchKind
+PATCH_KIND_DIFFERENCE: PatchKind
+PATCH_KIND_DICTIONARY: PatchKind
 COMPRESSION_UNSPECIFIED: Compression
 COMPRESSION_NONE: Compression
 COMPRESSION_ZSTD: Compression
@@ -33,7 +42,7 @@ class Signature(_message.Message):
     def __init__(self, key_id: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
 
 class Manifest(_message.Message):
-    __slots__ = ("model", "version", "variants", "preprocessing", "labels", "metrics", "golden", "lineage", "created_ms")
+    __slots__ = ("model", "version", "variants", "preprocessing", "labels", "metrics", "golden", "lineage", "created_ms", "requirements")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     VARIANTS_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +52,7 @@ class Manifest(_message.Message):
     GOLDEN_FIELD_NUMBER: _ClassVar[int]
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     CREATED_MS_FIELD_NUMBER: _ClassVar[int]
+    REQUIREMENTS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     variants: _containers.RepeatedCompositeFieldContainer[Variant]
@@ -52,7 +62,26 @@ class Manifest(_message.Message):
     golden: _containers.RepeatedCompositeFieldContainer[GoldenVector]
     lineage: Lineage
     created_ms: int
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., variants: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., golden: _Optional[_Iterable[_Union[GoldenVector, _Mapping]]] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., created_ms: _Optional[int] = ...) -> None: ...
+    requirements: Requirements
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., variants: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., golden: _Optional[_Iterable[_Union[GoldenVector, _Mapping]]] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., created_ms: _Optional[int] = ..., requirements: _Optional[_Union[Requirements, _Mapping]] = ...) -> None: ...
+
+class Requirements(_message.Message):
+    __slots__ = ("architectures", "agent_version", "operators")
+    ARCHITECTURES_FIELD_NUMBER: _ClassVar[int]
+    AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    OPERATORS_FIELD_NUMBER: _ClassVar[int]
+    architectures: _containers.RepeatedScalarFieldContainer[str]
+    agent_version: str
+    operators: _containers.RepeatedCompositeFieldContainer[VariantOperators]
+    def __init__(self, architectures: _Optional[_Iterable[str]] = ..., agent_version: _Optional[str] = ..., operators: _Optional[_Iterable[_Union[VariantOperators, _Mapping]]] = ...) -> None: ...
+
+class VariantOperators(_message.Message):
+    __slots__ = ("variant", "operators")
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    OPERATORS_FIELD_NUMBER: _ClassVar[int]
+    variant: str
+    operators: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, variant: _Optional[str] = ..., operators: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Variant(_message.Message):
     __slots__ = ("name", "artifact", "input", "output")
@@ -67,16 +96,30 @@ class Variant(_message.Message):
     def __init__(self, name: _Optional[str] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., input: _Optional[_Union[TensorSpec, _Mapping]] = ..., output: _Optional[_Union[TensorSpec, _Mapping]] = ...) -> None: ...
 
 class Artifact(_message.Message):
-    __slots__ = ("digest", "size", "compression", "chunks")
+    __slots__ = ("digest", "size", "compression", "chunks", "patches")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     COMPRESSION_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    PATCHES_FIELD_NUMBER: _ClassVar[int]
     digest: bytes
     size: int
     compression: Compression
     chunks: _containers.RepeatedCompositeFieldContainer[ChunkRef]
-    def __init__(self, digest: _Optional[bytes] = ..., size: _Optional[int] = ..., compression: _Optional[_Union[Compression, str]] = ..., chunks: _Optional[_Iterable[_Union[ChunkRef, _Mapping]]] = ...) -> None: ...
+    patches: _containers.RepeatedCompositeFieldContainer[Patch]
+    def __init__(self, digest: _Optional[bytes] = ..., size: _Optional[int] = ..., compression: _Optional[_Union[Compression, str]] = ..., chunks: _Optional[_Iterable[_Union[ChunkRef, _Mapping]]] = ..., patches: _Optional[_Iterable[_Union[Patch, _Mapping]]] = ...) -> None: ...
+
+class Patch(_message.Message):
+    __slots__ = ("base", "digest", "kind", "chunks")
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    base: bytes
+    digest: bytes
+    kind: PatchKind
+    chunks: _containers.RepeatedCompositeFieldContainer[ChunkRef]
+    def __init__(self, base: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., kind: _Optional[_Union[PatchKind, str]] = ..., chunks: _Optional[_Iterable[_Union[ChunkRef, _Mapping]]] = ...) -> None: ...
 
 class ChunkRef(_message.Message):
     __slots__ = ("digest", "size")

@@ -10,7 +10,16 @@ from edge.delivery import rules
 from edge.delivery.entities import Asked, Chunk, Rejected, Step
 from edge.delivery.rules import Budget, Download, Pace
 from protos.topics import MAX_ARTIFACT_BYTES, MAX_CHUNK_BYTES
-from protos.v1.manifest_pb2 import COMPRESSION_NONE, COMPRESSION_UNSPECIFIED, Artifact, ChunkRef
+from protos.v1.manifest_pb2 import (
+    COMPRESSION_NONE,
+    COMPRESSION_UNSPECIFIED,
+    PATCH_KIND_DIFFERENCE,
+    PATCH_KIND_UNSPECIFIED,
+    Artifact,
+    ChunkRef,
+    Patch,
+    PatchKind,
+)
 
 
 def download_of(chunks: list[bytes]) -> Download:
@@ -234,3 +243,40 @@ def test_a_plan_has_each_chunks_digest_and_size() -> None:
 def test_what_no_device_can_fetch_is_rejected_before_anything_is_asked_for(wrong: Artifact) -> None:
     with pytest.raises(Rejected):
         rules.plan(wrong)
+
+
+@given(some_chunks, st.data())
+def test_what_is_wanted_is_each_missing_chunk_by_its_digest(chunks: list[bytes], data: st.DataObject) -> None:
+    download = download_of(chunks)
+    for index in data.draw(st.sets(st.integers(0, len(chunks) - 1))):
+        download, _ = rules.accept(download, index, chunks[index])
+    wanted = rules.wanted(download)
+    assert sorted(index for indices in wanted.values() for index in indices) == list(download.missing)
+    assert all(hashlib.sha256(chunks[index]).digest() == digest for digest in wanted for index in wanted[digest])
+
+
+def patch(base: int, size: int, kind: PatchKind = PATCH_KIND_DIFFERENCE) -> Patch:
+    return Patch(base=bytes([base]) * 32, digest=bytes(32), kind=kind, chunks=[ChunkRef(size=size)] if size else [])
+
+
+ONE, TWO = b"\1" * 32, b"\2" * 32
+
+
+def test_the_shortest_patch_from_what_is_here_is_chosen() -> None:
+    whole = artifact(chunks=[ChunkRef(size=100)], patches=[patch(1, 30), patch(2, 20), patch(3, 10)])
+    assert rules.choose_patch(whole, {ONE, TWO}) == whole.patches[1]
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        patch(3, 10),
+        patch(1, 100),
+        patch(1, 0),
+        patch(1, 10, PATCH_KIND_UNSPECIFIED),
+        patch(1, 10, 99),  # type: ignore[arg-type]
+        Patch(base=ONE, digest=b"short", kind=PATCH_KIND_DIFFERENCE, chunks=[ChunkRef(size=10)]),
+    ],
+)
+def test_a_patch_from_what_is_not_here_of_unknown_form_or_no_shorter_is_not_chosen(useless: Patch) -> None:
+    assert rules.choose_patch(artifact(chunks=[ChunkRef(size=100)], patches=[useless]), {ONE, TWO}) is None
