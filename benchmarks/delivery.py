@@ -13,6 +13,8 @@ and verified the whole file.
 processes took. On a fleet each device has a processor of its own, here all share this machine's: `time_apart_N` is
 `time_N` without it, and `processor_N` compares what all devices' processes took with what the plain clients' did.
 `broker_N`: the broker's processor time, which all devices share on a fleet too; baseline: for the plain clients.
+`metadata_N`: beside it, the time until all devices had trust's metadata of the version, which they fetch at the news
+that it was registered, before any order; baseline: the processor time that it took all of them.
 `received_N`: what all devices received of chunks; baseline: the compressed artifact for each of them.
 `http_bytes_N`, `http_time_N`: each device downloads the file from the API instead; baselines: `cloud_bytes_N` and
 `time_N`.
@@ -27,7 +29,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.fan_out.site import PROCESSES, Run, Site, Took
@@ -76,16 +78,17 @@ async def _measure(site: Site) -> Measures:
 
 async def _compare(run: Run, name: str, times: int) -> Measures:
     """One fleet, one size, the three ways in turn."""
-    rounds = [(await run.deliver(), await run.fan_out()) for _ in range(times)]
-    ours, bare = (_middle(each) for each in zip(*rounds, strict=True))
+    rounds = [(*await run.deliver(), await run.fan_out()) for _ in range(times)]
+    metadata, ours, bare = (_middle(each) for each in zip(*rounds, strict=True))
     http = await run.download()
-    _tell(run, ours, bare, http)
+    _tell(run, {"metadata": metadata, "delivery": ours, "bare": bare, "HTTP": http})
     goal = "<= 2.0" if run.devices == FLEETS[-1] else ""
     return {
         f"cloud_bytes_{name}": Measure(run.cloud_bytes, "bytes", run.published.travelling, "<= 1.05"),
         f"order_bytes_{name}": Measure(run.sent["desired"], "bytes", run.published.travelling),
         f"time_{name}": Measure(ours.seconds, "s", bare.seconds, goal),
         f"time_apart_{name}": Measure(_apart(ours), "s", bare.seconds, goal),
+        f"metadata_{name}": Measure(metadata.seconds, "s", metadata.processor_s),
         f"verification_{name}": Measure(ours.verification_s, "s", ours.processor_s),
         f"processor_{name}": Measure(ours.processor_s, "s", bare.processor_s),
         f"broker_{name}": Measure(ours.broker_s, "s", bare.broker_s),
@@ -100,14 +103,15 @@ def _apart(took: Took) -> float:
     return took.seconds - took.verification_s / min(PROCESSES, os.cpu_count() or 1)
 
 
-def _tell(run: Run, ours: Took, bare: Took, http: Took) -> None:
+def _tell(run: Run, ways: Mapping[str, Took]) -> None:
     published = run.published
     print(
         f"{published.size / 1e6:g} MB ({published.travelling:,} bytes compressed) to {run.devices}: "
-        f"sent {run.cloud_bytes:,} bytes, on the broker after {published.seconds:.2f} s; HTTP {http.received_bytes:,}",
+        f"sent {run.cloud_bytes:,} bytes, on the broker after {published.seconds:.2f} s; "
+        f"HTTP {ways['HTTP'].received_bytes:,}",
         flush=True,
     )
-    for way, took in (("delivery", ours), ("bare", bare), ("HTTP", http)):
+    for way, took in ways.items():
         print(
             f"  {way:9}{took.seconds:8.3f} s; processor: broker {took.broker_s:.2f} s, "
             f"receivers {took.processor_s:.2f} s, of it verification {took.verification_s:.2f} s",
@@ -122,7 +126,7 @@ async def _lose(site: Site, devices: int) -> Measures:
         async with site.publishing(LOSS_SIZE, devices) as run:
             if kind == "broker_loss_overhead":
                 await run.lose_at_the_broker(LOSS)
-            took = await run.deliver(LOSS if kind == "loss_overhead" else 0.0)
+            _, took = await run.deliver(LOSS if kind == "loss_overhead" else 0.0)
             artifact = run.published.travelling
             overhead = Measure(run.cloud_bytes - artifact, "bytes", artifact, "<= 0.4")
             received = took.received_bytes / devices / artifact

@@ -39,6 +39,8 @@ class Published:
     """What receivers need to know. travelling: bytes of the compressed artifact. seconds: until the broker had it."""
 
     version: int
+    former: bytes
+    """The manifest of the version before, which the devices know."""
     manifest: bytes
     artifact: bytes
     size: int
@@ -62,7 +64,7 @@ class Cloud:
         self._rooms = rooms = self._context.__enter__()
         self._identity = Identity(folder)
         self._announced = 0
-        self._register(b"the version before")
+        self._former = self._register(b"the version before").manifest_digest
         link = Link(broker, "cloud")
         listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
         api = create_api([routes.router(rooms.registry)], dict)
@@ -86,7 +88,16 @@ class Cloud:
         seconds = time.monotonic() - started
         artifact = version.parsed().variants[0].artifact
         chunks = tuple(chunk.size for chunk in artifact.chunks)
-        return Published(version.version, version.manifest_digest, artifact.digest, size, sum(chunks), chunks, seconds)
+        return Published(
+            version.version,
+            self._former,
+            version.manifest_digest,
+            artifact.digest,
+            size,
+            sum(chunks),
+            chunks,
+            seconds,
+        )
 
     def _register(self, file: bytes) -> ModelVersion:
         draft = Manifest(model=MODEL, variants=[Variant(name="int8")])

@@ -98,6 +98,7 @@ class Receivers:
         asyncio.get_running_loop().set_default_executor(self._stopwatch)
         self._links: list[DeviceLink] = []
         self._running: list[asyncio.Task[None]] = []
+        self._fetchers: list[Fetcher] = []
         self._plain = AsyncExitStack()
         self._clients: list[plain.Client] = []
 
@@ -110,12 +111,20 @@ class Receivers:
             await asyncio.gather(*(link.connected.wait() for link in links))
         _leave_garbage()
 
-    async def fetch(self, published: Published, trust: Path, folder: Path) -> Outcome:
-        """Each device fetches and verifies what was published, into a folder of its own."""
+    async def refresh(self, published: Published, trust: Path, folder: Path) -> Outcome:
+        """Each device brings trust's metadata up to date, in a folder of its own, as at the news of a version."""
         root = read_root(trust)
-        fetchers = [_fetcher(link, root, folder / str(number)) for number, link in enumerate(self._links)]
+        self._fetchers = [_fetcher(link, root, folder / str(number)) for number, link in enumerate(self._links)]
         self._stopwatch.seconds, began = 0.0, _processor_s()
-        ends = await asyncio.gather(*(_fetch(fetcher, published) for fetcher in fetchers))
+        known = (MODEL, published.version - 1, published.former, _now_ms())
+        await asyncio.gather(*(fetcher.check(*known) for fetcher in self._fetchers))
+        _leave_garbage()
+        return Outcome(time.monotonic(), _processor_s() - began, self._stopwatch.seconds)
+
+    async def fetch(self, published: Published) -> Outcome:
+        """Each device fetches and verifies what was published."""
+        self._stopwatch.seconds, began = 0.0, _processor_s()
+        ends = await asyncio.gather(*(_fetch(fetcher, published) for fetcher in self._fetchers))
         received = sum(link.received_bytes for link in self._links)
         return Outcome(max(ends, default=0.0), _processor_s() - began, self._stopwatch.seconds, received)
 
@@ -147,7 +156,7 @@ class Receivers:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
         await self._plain.aclose()
-        self._links, self._running, self._clients = [], [], []
+        self._links, self._running, self._fetchers, self._clients = [], [], [], []
 
 
 def _fetcher(link: Link, root: bytes, folder: Path) -> Fetcher:

@@ -106,13 +106,17 @@ class Run:
         """What the cloud has sent to the broker, orders to single devices apart."""
         return sum(self.sent.values()) - self.sent["desired"]
 
-    async def deliver(self, loss: float = 0.0) -> Took:
-        """By the real thing. `loss`: the share of chunks that get lost between the broker and each device."""
+    async def deliver(self, loss: float = 0.0) -> tuple[Took, Took]:
+        """By the real thing: what trust's metadata took, which comes when a version is registered; then the delivery.
+
+        loss: the share of chunks that get lost between the broker and each device.
+        """
         await self.site.each("connect", [(self.broker, names, loss) for names in self._shares("device")])
         with self._folders() as folders:
-            took = await self._timed("fetch", [(self.published, self.trust, folder) for folder in folders])
+            metadata = await self._timed("refresh", [(self.published, self.trust, folder) for folder in folders])
+            took = await self._timed("fetch", [(self.published,) for _ in folders])
             await self.site.each("disconnect", [() for _ in folders])
-        return took
+        return metadata, took
 
     async def fan_out(self) -> Took:
         """By plain MQTT clients that subscribe to the same chunks."""

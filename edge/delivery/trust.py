@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -20,8 +21,18 @@ from edge.foundation import clock
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
+SPREAD_S = 2.0
+"""After news a fleet asks within this time, not all at once."""
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What was verified for `target`."""
+
+    target: str
+    verified: Verified
 
 
 class Trust:
@@ -39,6 +50,7 @@ class Trust:
         self._refresh_s = refresh_s
         self._clock_ms = clock_ms
         self._turn = asyncio.Lock()
+        self._kept: dict[str, _Kept] = {}
         self._expires_ms = expires_ms(folder)
         self._problem = ""
 
@@ -62,25 +74,44 @@ class Trust:
 
         Raises NotDelivered while it does not, Rejected if it lists another one.
         """
-        verified = await self._refreshed(f"{model}/{version}")
+        target = f"{model}/{version}"
+        verified = await self._refreshed(target)
         if issued_ms >= verified.expires_ms:
             raise NotDelivered(_expired(verified.expires_ms, issued_ms))
-        if verified.target is None:
+        if target not in verified.targets:
             raise NotDelivered(f"the fleet's metadata does not list {model} version {version}; looking again later")
-        if verified.target != manifest:
+        if verified.targets[target] != manifest:
             raise Rejected(f"the fleet's metadata lists another manifest for {model} version {version}")
 
     async def run(self) -> None:
-        """Refresh from time to time until cancelled, sooner after a failure."""
+        """Refresh from time to time and at news until cancelled, sooner after a failure.
+
+        So what a deployment needs is known, most times, before it comes.
+        """
         failures = 0
         while True:
             try:
-                await self._refreshed()
+                await self._renew()
                 failures = 0
             except (NotDelivered, OSError) as error:
                 log.warning("metadata not refreshed", reason=str(error))
                 failures += 1
-            await asyncio.sleep(self._pause_s(failures))
+            await self._wait(self._pause_s(failures))
+
+    async def _renew(self) -> None:
+        for target in [kept.target for kept in self._kept.values() if kept.target]:
+            await self._refreshed(target)
+        await self._refreshed()
+
+    async def _wait(self, pause_s: float) -> None:
+        """At least once in `refresh_s` all is asked for anew, whatever was told."""
+        seen = self._kept[""].verified.version if "" in self._kept else 0
+        try:
+            async with asyncio.timeout(pause_s):
+                await self._sources[0].news(seen)
+                await asyncio.sleep(SPREAD_S * random.random())  # noqa: S311 - as below
+        except TimeoutError:
+            self._kept.pop("", None)
 
     def _pause_s(self, failures: int) -> float:
         """With jitter, so that a fleet that starts together does not ask together."""
@@ -88,24 +119,39 @@ class Trust:
         return min(self._refresh_s, failed if failures else self._refresh_s) * (0.5 + random.random() / 2)  # noqa: S311
 
     async def _refreshed(self, target: str = "") -> Verified:
+        """What fresh metadata says: what was verified last, if the broker has told of nothing newer since."""
         if not self._root:
             self._problem = "this device's trust.json has no root: copy the cloud's newer one, and start again"
             raise NotDelivered(self._problem)
         async with self._turn:
-            found: Verified | None = None
-            reasons: list[NotDelivered] = []
-            for source in self._sources:
-                try:
-                    found = await self._attempt(source, target)
-                except NotDelivered as error:
-                    reasons.append(error)
-                else:
-                    self._problem = ""
-                    if found.target or not target:
-                        break  # else a source that keeps news back must not keep the device from another one
-            if found is None:
-                raise reasons[0]
-            return found
+            model = target.partition("/")[0]
+            kept = self._kept.get(model)
+            if kept and self._holds(kept) and (not target or target in kept.verified.targets):
+                return kept.verified
+            verified = await self._asked_for(target)
+            self._kept[model] = self._kept[""] = _Kept(target, verified)
+            return verified
+
+    def _holds(self, kept: _Kept) -> bool:
+        """Whoever keeps the news of newer metadata from this device could keep the metadata itself from it as well."""
+        unexpired = clock.at_least(self._clock_ms()) < kept.verified.expires_ms
+        return unexpired and 0 < self._sources[0].announced <= kept.verified.version
+
+    async def _asked_for(self, target: str) -> Verified:
+        found: Verified | None = None
+        reasons: list[NotDelivered] = []
+        for source in self._sources:
+            try:
+                found = await self._attempt(source, target)
+            except NotDelivered as error:
+                reasons.append(error)
+            else:
+                self._problem = ""
+                if found.targets or not target:
+                    break  # else a source that keeps news back must not keep the device from another one
+        if found is None:
+            raise reasons[0]
+        return found
 
     async def _attempt(self, source: Source, target: str) -> Verified:
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, RepositoryError
-from tuf.api.metadata import Metadata, Timestamp
+from tuf.api.metadata import Metadata, Targets, Timestamp
 from tuf.ngclient import Updater, UpdaterConfig
 from tuf.ngclient.fetcher import FetcherInterface
 
@@ -38,12 +38,16 @@ Keys = Mapping[str, Ed25519PublicKey]
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What verified metadata says. directors: whose deployments count; expires_ms: Unix time of its timestamp."""
+    """What verified metadata says. directors: whose deployments count.
+
+    version, expires_ms: of its timestamp, which has a new version after every change; Unix time.
+    """
 
     directors: Keys
+    version: int
     expires_ms: int
-    target: bytes | None
-    """SHA-256 that was asked for; None: not listed, or nothing was asked for."""
+    targets: Mapping[str, bytes]
+    """SHA-256 by target, of what the role lists that has the target that was asked for; empty: it is not listed."""
 
 
 class Bridge(FetcherInterface):
@@ -93,19 +97,35 @@ def refresh(folder: Path, root: bytes, bridge: Bridge, target: str = "") -> Veri
     updater.refresh()
     named = updater.get_targetinfo(DIRECTOR_KEYS)
     found = updater.get_targetinfo(target) if target else None
+    timestamp = _timestamp(folder)
     return Verified(
         directors=_keys(named.custom if named else None),
-        expires_ms=expires_ms(folder),
-        target=bytes.fromhex(found.hashes["sha256"]) if found else None,
+        version=timestamp.version,
+        expires_ms=_unix_ms(timestamp),
+        targets=_listed(folder, target) if found else {},
     )
+
+
+def _listed(folder: Path, target: str) -> Mapping[str, bytes]:
+    """All that the role lists which answers for `target`: the client has just verified its file and put it there."""
+    role = Metadata[Targets].from_file(str(folder / f"{target.partition('/')[0]}.json")).signed
+    return {path: bytes.fromhex(listed.hashes["sha256"]) for path, listed in role.targets.items()}
 
 
 def expires_ms(folder: Path) -> int:
     """When the newest timestamp in `folder` expires, as Unix time; 0: there is none that can be read."""
     try:
-        return int(Metadata[Timestamp].from_file(str(folder / "timestamp.json")).signed.expires.timestamp() * 1000)
+        return _unix_ms(_timestamp(folder))
     except Exception:  # noqa: BLE001 - tuf's own reader raises what it likes; a damaged file is like none
         return 0
+
+
+def _timestamp(folder: Path) -> Timestamp:
+    return Metadata[Timestamp].from_file(str(folder / "timestamp.json")).signed
+
+
+def _unix_ms(timestamp: Timestamp) -> int:
+    return int(timestamp.expires.timestamp() * 1000)
 
 
 def _keys(custom: object) -> Keys:

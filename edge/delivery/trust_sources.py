@@ -33,6 +33,13 @@ class Source(Protocol):
     async def file(self, name: str) -> bytes:
         """At most MAX_METADATA_BYTES. Raises Absent if the source says there is none, NotDelivered if nothing."""
 
+    @property
+    def announced(self) -> int:
+        """The newest timestamp's version by what the source tells unasked; 0: it tells nothing now."""
+
+    async def news(self, seen: int) -> None:
+        """Return when it tells of another one than `seen`."""
+
 
 class FromBroker:
     """Retained messages. A broker never says that it has none: of new roots, the only files looked for in vain, the
@@ -42,9 +49,21 @@ class FromBroker:
     def __init__(self, link: Link, patience_s: float = PATIENCE_S) -> None:
         self._link = link
         self._patience_s = patience_s
-        self._newest_root: int | None = None
+        self._index: MetadataIndex | None = None
         self._told = asyncio.Event()
+        self._changed = asyncio.Event()
         self._listening = False
+
+    @property
+    def announced(self) -> int:
+        """From the index, which comes again after each connect and whenever something has changed."""
+        return self._index.timestamp if self._index and self._link.connected.is_set() else 0
+
+    async def news(self, seen: int) -> None:
+        """Return when the index tells of another one than `seen`."""
+        while self.announced in {0, seen}:
+            self._changed.clear()
+            await self._changed.wait()
 
     async def file(self, name: str) -> bytes:
         """Its retained message."""
@@ -62,18 +81,19 @@ class FromBroker:
             await self._link.subscribe(self._take_index, topics.METADATA_INDEX)
             self._listening = True
         await self._told.wait()
-        assert self._newest_root is not None, "it was told"
-        if version > self._newest_root:
-            raise Absent(f"the newest root is {self._newest_root}")
+        assert self._index is not None, "it was told"
+        if version > self._index.root:
+            raise Absent(f"the newest root is {self._index.root}")
 
     def _take_index(self, _: str, payload: bytes) -> None:
         if not 0 < len(payload) <= topics.MAX_INDEX_BYTES:
             return
         try:
-            self._newest_root = MetadataIndex.FromString(payload).root
+            self._index = MetadataIndex.FromString(payload)
         except DecodeError:
             return
         self._told.set()
+        self._changed.set()
 
     async def _retained(self, name: str) -> bytes:
         found: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -97,6 +117,12 @@ class FromApi:
         self._address = address
         self._patience_s = patience_s
         self._pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(HTTP_READ_S))
+
+    announced = 0
+
+    async def news(self, seen: int) -> None:  # noqa: ARG002 - the port's
+        """It tells nothing unasked."""
+        await asyncio.Event().wait()
 
     async def file(self, name: str) -> bytes:
         """The body of the answer."""

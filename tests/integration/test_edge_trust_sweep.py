@@ -27,7 +27,7 @@ def test_no_changed_byte_of_the_metadata_changes_what_is_believed(tmp_path: Path
     cached = folder / ("root_history/2.root.json" if role == "root" else f"{role}.json")
 
     async def believed() -> bytes | None:
-        return (await asyncio.to_thread(refresh, folder, fleet.root, Bridge(shelf), "digits/1")).target
+        return (await asyncio.to_thread(refresh, folder, fleet.root, Bridge(shelf), "digits/1")).targets.get("digits/1")
 
     async def sweep() -> None:
         assert await believed() == digest("digits/1")

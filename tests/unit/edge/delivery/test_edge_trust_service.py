@@ -11,7 +11,8 @@ import pytest
 from edge.delivery import trust
 from edge.delivery.entities import NotDelivered
 from edge.delivery.trust import Trust
-from tests.trust_kit import Fleet, Shelf, digest, now_ms
+from protos.v1.metadata_pb2 import MetadataIndex
+from tests.trust_kit import DAY_MS, Fleet, Shelf, digest, now_ms
 
 Scenario = Callable[[Trust, "Hesitant"], Awaitable[None]]
 
@@ -51,6 +52,76 @@ def play(folder: Path, fleet: Fleet, scenario: Scenario, refresh_s: float = 600)
             await scenario(Trust(folder / "metadata", fleet.root, [source], refresh_s, now_ms), source)
 
     asyncio.run(acts())
+
+
+def telling(shelf: Shelf) -> None:
+    """Let the shelf announce what lies on it."""
+    shelf.announced = MetadataIndex.FromString(shelf.files["index"]).timestamp
+
+
+def test_while_the_broker_tells_of_nothing_newer_what_was_verified_is_not_asked_for_again(
+    tmp_path: Path, fleet: Fleet
+) -> None:
+    async def scenario(trust: Trust, source: Hesitant) -> None:
+        telling(source)
+        await trust.check("digits", 1, digest("digits/1"), 0)
+        asked = len(source.asked)
+        await trust.check("digits", 1, digest("digits/1"), 0)
+        assert await trust.directors()
+        assert len(source.asked) == asked
+
+    play(tmp_path, fleet, scenario)
+
+
+def test_where_the_source_tells_nothing_everything_is_asked_for_each_time(tmp_path: Path, fleet: Fleet) -> None:
+    async def scenario(trust: Trust, source: Hesitant) -> None:
+        await trust.directors()
+        asked = len(source.asked)
+        await trust.directors()
+        assert source.asked[asked:].count("timestamp.json") == 1
+
+    play(tmp_path, fleet, scenario)
+
+
+def test_what_was_verified_counts_no_longer_once_it_has_expired(tmp_path: Path, fleet: Fleet) -> None:
+    ahead_ms = 0
+
+    async def acts() -> None:
+        nonlocal ahead_ms
+        source = Hesitant(fleet.files())
+        telling(source)
+        trust = Trust(tmp_path / "metadata", fleet.root, [source], 600, lambda: now_ms() + ahead_ms)
+        await trust.directors()
+        ahead_ms = 30 * DAY_MS
+        with pytest.raises(NotDelivered):
+            await trust.directors()
+
+    asyncio.run(acts())
+
+
+def test_news_is_fetched_before_a_deployment_asks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust, "SPREAD_S", 0.01)
+    fleet = Fleet(tmp_path / "fleet")
+    fleet.register("digits", 1)
+
+    async def scenario(trust: Trust, source: Hesitant) -> None:
+        telling(source)
+        await trust.check("digits", 1, digest("digits/1"), 0)
+        running = asyncio.create_task(trust.run())
+        fleet.register("digits", 2)
+        source.files = fleet.files()
+        source.asked.clear()
+        telling(source)
+        while not any(name.endswith(".digits.json") for name in source.asked):  # noqa: ASYNC110 - play bounds it
+            await asyncio.sleep(0.01)
+        await trust.directors()  # whose turn comes after it
+        running.cancel()
+        await asyncio.wait({running})
+        asked = len(source.asked)
+        await trust.check("digits", 2, digest("digits/2"), 0)
+        assert len(source.asked) == asked
+
+    play(tmp_path, fleet, scenario)
 
 
 def test_who_asks_while_another_asks_waits_for_his_turn(tmp_path: Path, fleet: Fleet) -> None:
