@@ -119,7 +119,7 @@ CHANNELS = (
         name="chunk",
         address=topics.CHUNK,
         senders=(CLOUD,),
-        receivers=(DEVICE,),
+        receivers=(DEVICE, CLOUD),
         payload=Opaque(),
         max_bytes=topics.MAX_CHUNK_BYTES,
         cleared=True,
@@ -133,7 +133,7 @@ CHANNELS = (
         payload=Encoded(RepairRequest, repeats=("artifact",)),
         max_bytes=topics.MAX_REPAIR_BYTES,
         retained=False,
-        summary="Chunks that the broker should have and has not: the cloud sends each again, once.",
+        summary="Chunks that the broker should have and has not: the cloud looks, and sends each again once.",
     ),
     Channel(
         name="desired",

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import structlog
 
+from cloud.delivery import probe
 from cloud.delivery.entities import BadRequest, Bundle
 from cloud.delivery.outgoing import Outgoing
 from cloud.delivery.rules import DOUBT_MS, Holdings, Repairs, read_request
@@ -187,16 +188,22 @@ class Publisher:
             await asyncio.sleep(REPAIR_S)
             self._asked.clear()
             chunks = self._repairs.take(_now_ms())
-            if chunks:
-                log.info("sending lost chunks again", chunks=len(chunks))
             try:
-                await self._outgoing.send(self._outgoing.connection, chunks)
+                for start in range(0, len(chunks), probe.PROBED_AT_ONCE):
+                    await self._send_lost(chunks[start : start + probe.PROBED_AT_ONCE])
             except Offline as error:
                 log.debug("repair waits to be asked again", error=str(error))
             except (UnknownArtifact, DamagedBlob) as error:
                 log.error("chunk cannot be repaired", error=str(error))
             except Exception:
                 log.exception("repair interrupted")
+
+    async def _send_lost(self, asked: Sequence[tuple[bytes, int]]) -> None:
+        """Only what the broker really lacks: the others were lost on the way to a device, which subscribes again."""
+        connection = self._outgoing.connection
+        lost = await probe.lost(self._link, self._registry, asked)
+        log.info("sending lost chunks again", asked=len(asked), chunks=len(lost))
+        await self._outgoing.send(connection, lost)
 
 
 def _united(*groups: Sequence[Desired]) -> list[Desired]:

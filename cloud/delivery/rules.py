@@ -22,11 +22,9 @@ DOUBT_MS = 1_000
 """After a connect, a broker that has kept a manifest shows it within this time."""
 
 RETRY_MS = 30_000
-REPEAT_MS = 5_000
-"""A chunk that was sent is not sent again within this time. Less than a device takes from one request to its next, in
-between it seeks the chunk at the broker; more than from its last vain attempt there to its request, which may come just
-after another device's was answered."""
-LONGEST_REPEAT_MS = 80_000
+REPEAT_MS = 1_000
+"""A chunk that was sent is not looked for again within this time; each further time within twice as long."""
+LONGEST_REPEAT_MS = 64_000
 MAX_REQUEST_BYTES = 4096
 """A bitmap of 16,384 chunks, the most an artifact can have, takes 2 KB."""
 
@@ -159,7 +157,7 @@ class Repairs:
     """Requests of many devices for lost chunks, merged: each chunk is sent once, however many ask.
 
     A chunk that was sent is retained again: whoever missed it fetches it from the broker. So each further time it is
-    sent only after twice as long, and the cost does not grow with the number of devices that ask.
+    due only after twice as long, and the work does not grow with the number of devices that ask.
     """
 
     def __init__(self) -> None:

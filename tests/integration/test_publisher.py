@@ -147,6 +147,7 @@ def test_a_broker_that_comes_back_empty_is_given_everything_again(kind: Kind, tm
                 await stack.enter_async_context(publishing(address, cloud))
                 async with observing(address) as observer:
                     await observer.until(lambda: topics.desired("edge-2") in observer.topics())
+                await noted(cloud)
             async with embedded_broker(kind, "127.0.0.1", port, tmp_path), observing(address) as observer:
                 await observer.until(lambda: topics.desired("edge-2") in observer.topics())
                 assert set(observer.topics()) >= set(everything(waiting))
@@ -178,6 +179,26 @@ def test_a_lost_chunk_that_many_devices_ask_for_is_sent_again_once_and_retained(
 
 
 @both
+def test_chunks_that_the_broker_has_are_not_sent_again_whoever_asks_but_those_it_has_wrongly_are(
+    kind: Kind, tmp_path: Path
+) -> None:
+    async def scenario(address: Address, cloud: Cloud) -> None:
+        version = cloud.register()
+        artifact = version.parsed().variants[0].artifact.digest
+        cloud.desire("edge-1", version)
+        async with observing(address) as observer, publishing(address, cloud):
+            await observer.until(lambda: topics.desired("edge-1") in observer.topics())
+            damaged = topics.chunk(artifact, 3)
+            await observer.link.publish(damaged, b"other bytes", retain=True)
+            request = RepairRequest(artifact=artifact, missing=b"\x1f").SerializeToString()
+            await observer.link.publish(topics.repair(artifact), request)
+            await observer.until(lambda: observer.last(damaged) == cloud.registry.chunk(artifact, 3))
+            assert [observer.times(topic) for topic in chunk_topics(version)] == [1, 1, 1, 3, 1]
+
+    play(kind, tmp_path, scenario)
+
+
+@both
 def test_requests_that_make_no_sense_are_ignored_and_the_next_good_one_is_answered(kind: Kind, tmp_path: Path) -> None:
     async def scenario(address: Address, cloud: Cloud) -> None:
         version = cloud.register()
@@ -197,9 +218,10 @@ def test_requests_that_make_no_sense_are_ignored_and_the_next_good_one_is_answer
             ]
             for topic, payload in nonsense:
                 await observer.link.publish(topic, payload)
+            await observer.link.publish(topics.chunk(artifact, 0), b"", retain=True)
             await observer.link.publish(topics.repair(artifact), good)
-            await observer.until(lambda: observer.times(topics.chunk(artifact, 0)) == 2)
-            assert sum(observer.times(topic) for topic in chunk_topics(version)) == len(chunk_topics(version)) + 1
+            await observer.until(lambda: observer.times(topics.chunk(artifact, 0)) == 3)  # said, lost, repaired
+            assert sum(observer.times(topic) for topic in chunk_topics(version)) == len(chunk_topics(version)) + 2
 
     play(kind, tmp_path, scenario)
 

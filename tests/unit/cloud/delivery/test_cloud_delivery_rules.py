@@ -350,7 +350,7 @@ def test_a_chunk_that_the_broker_loses_every_time_is_sent_for_as_long_as_it_is_a
         repairs.ask(b"A", 1)
         times += [now_ms for _ in repairs.take(now_ms)]
     assert [after - before for before, after in pairwise(times)] == [
-        5000, 10_000, 20_000, 40_000, 80_000, 80_000
+        1000, 2000, 4000, 8000, 16_000, 32_000, 64_000, 64_000, 64_000
     ]  # fmt: skip
 
 
