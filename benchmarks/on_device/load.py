@@ -1,0 +1,116 @@
+"""Inference and outbox as the agent wires them, with a source that hands over as fast as it is allowed to."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.on_device.models import Subject
+from edge.inference.engine import Engine
+from edge.inference.entities import FrameRun
+from edge.inference.intake import Intake
+from edge.inference.service import Inference
+from edge.uplink.outbox import Outbox
+
+DIGEST = b"\1" * 32
+OUTBOX_BYTES = 2**33
+RUN_BYTES = 200_000
+"""Frames are handed over in runs of about this size, as a camera's application would."""
+
+RAMP_S = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """frames with a durable result, in so many seconds. busy_s: processor time of agent and interpreter together.
+
+    model_s: the part of it that the interpreter took.
+    """
+
+    frames: int
+    seconds: float
+    busy_s: float
+    model_s: float
+
+
+class Load:
+    """One source's frames, numbered from 1."""
+
+    def __init__(self, inference: Inference, intake: Intake, engine: Engine, subject: Subject) -> None:
+        self._engine = engine
+        self._inference = inference
+        self._intake = intake
+        frame_bytes = int(np.prod(subject.preprocessing.frame_shape))
+        self._pixels = subject.frames(max(1, RUN_BYTES // frame_bytes)).reshape(-1, frame_bytes)
+        self._offsets = np.arange(len(self._pixels), dtype=np.int64)
+        self._handed = 0
+
+    async def hand_over(self, count: int) -> None:
+        """The next frames, at most a run."""
+        captured = self._offsets[:count] + time.time_ns() // 1000
+        run = FrameRun(self._handed + 1, self._pixels[:count], captured, time.monotonic_ns())
+        await self._inference.hand_over(self._intake, run)
+        self._handed = run.last_frame
+
+    async def settled(self) -> None:
+        """Return when every frame handed over has a durable result."""
+        async for reply in self._intake.replies():
+            assert not reply.problem, reply.problem
+            if reply.watermark == self._handed:
+                return
+
+    async def one(self) -> float:
+        """Seconds from the hand-over of one frame to its durable result."""
+        started = time.perf_counter()
+        await self.hand_over(1)
+        await self.settled()
+        return time.perf_counter() - started
+
+    async def full(self, seconds: float) -> Durable:
+        """What becomes durable at full load."""
+        feeding = asyncio.create_task(self._feed())
+        await asyncio.sleep(RAMP_S)
+        before, started, busy_s = self._intake.watermark, time.perf_counter(), self._busy_s()
+        model_s = self._model_s()
+        await asyncio.sleep(seconds)
+        frames, taken = self._intake.watermark - before, time.perf_counter() - started
+        durable = Durable(frames, taken, self._busy_s() - busy_s, self._model_s() - model_s)
+        feeding.cancel()
+        await asyncio.wait({feeding})
+        await self.settled()
+        return durable
+
+    async def _feed(self) -> None:
+        while True:
+            await self.hand_over(len(self._pixels))
+
+    def _busy_s(self) -> float:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return usage.ru_utime + usage.ru_stime
+
+    def _model_s(self) -> float:
+        return self._engine.busy_ns / 1e9
+
+
+@asynccontextmanager
+async def device(subject: Subject, folder: Path, threads: int) -> AsyncIterator[Load]:
+    """A device in `folder` that runs the model."""
+    outbox = Outbox.open(folder / "outbox.sqlite", OUTBOX_BYTES)
+    inference = Inference(outbox)
+    engine = Engine(subject.path, subject.variant, subject.preprocessing, threads)
+    inference.use(engine, DIGEST, "measured", 1)
+    running = asyncio.create_task(inference.run())
+    try:
+        async with inference.intake("measured") as intake:
+            yield Load(inference, intake, engine, subject)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        outbox.close()
