@@ -1,8 +1,8 @@
 """Results made durable on the device, against the bare interpreter on the same model and threads.
 
 The bare interpreter invokes one input again and again at its best batch size, without input or output work, in a
-process of its own. The agent takes frames from a source in memory, infers, encodes and commits them. They take turns, a second
-each, so that what else the machine does meets both; the measures are medians over these rounds.
+process of its own. The agent takes frames from a source in memory, infers, encodes and commits them. They take turns, a
+second each, so that what else the machine does meets both; the measures are medians over these rounds.
 
 `added_us_per_frame` is the processor time of the agent beside the interpreter's own, which stands as its baseline.
 `latency_*` is from the hand-over of a single frame to its durable result, an idle device before; beside it the time

@@ -19,6 +19,7 @@ from edge.foundation.settings import FRAMES_SOCKET, EdgeSettings
 from edge.identity.service import DeviceIdentity, Trust
 from edge.inference.rpc import SocketUnusable, frames_server
 from edge.inference.service import Inference
+from edge.inference.service import Limits as InferenceLimits
 from edge.models.service import ModelStore
 from edge.reporting import local, offline
 from edge.reporting import mqtt as reporting_mqtt
@@ -135,7 +136,7 @@ def _rooms(settings: EdgeSettings) -> Iterator[_Rooms]:
 def _wired(settings: EdgeSettings, identity: DeviceIdentity, trust: Trust, outbox: Outbox) -> _Rooms:
     device, slot = settings.id, DEFAULT_SLOT
     link = Link(Address.parse(settings.broker), f"littoral-{device}", reporting_mqtt.will(device))
-    inference = Inference(outbox, settings.batch_frames)
+    inference = Inference(outbox, InferenceLimits(settings.batch_frames, settings.latency_ms))
     uplink = Uplink(settings.uplink, device, outbox)
     steps = Steps(
         Fetcher(link, trust.manifest_keys, settings.dir / DOWNLOADS_FOLDER),

@@ -48,16 +48,17 @@ def bare(model: Path, threads: int) -> Iterator[Callable[[float], Rate]]:
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
-        assert process.stdin
-        assert process.stdout
+        orders, rates = process.stdin, process.stdout
+        assert orders
+        assert rates
 
         def measure(seconds: float) -> Rate:
-            process.stdin.write(f"{seconds}\n")
-            process.stdin.flush()
-            return Rate(**json.loads(process.stdout.readline()))
+            orders.write(f"{seconds}\n")
+            orders.flush()
+            return Rate(**json.loads(rates.readline()))
 
         yield measure
-        process.stdin.close()
+        orders.close()
 
 
 def _prepared(model: Path, threads: int, batch: int) -> Interpreter:

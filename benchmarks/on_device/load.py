@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.on_device.models import Subject
-from edge.inference.engine import Engine
-from edge.inference.entities import FrameRun
+from edge.inference import supervisor
+from edge.inference.entities import Blueprint, FrameRun, MicroBatch, Outcome
 from edge.inference.intake import Intake
 from edge.inference.service import Inference
+from edge.inference.supervisor import Worker
 from edge.uplink.outbox import Outbox
 
 DIGEST = b"\1" * 32
@@ -43,9 +44,9 @@ class Durable:
 class Load:
     """One source's frames, numbered from 1."""
 
-    def __init__(self, inference: Inference, intake: Intake, engine: Engine, subject: Subject) -> None:
-        self._engine = engine
-        self._inference = inference
+    def __init__(self, inference: Inference, intake: Intake, watched: Watched, subject: Subject) -> None:
+        self.watched = watched
+        self.inference = inference
         self._intake = intake
         frame_bytes = int(np.prod(subject.preprocessing.frame_shape))
         self._pixels = subject.frames(max(1, RUN_BYTES // frame_bytes)).reshape(-1, frame_bytes)
@@ -56,7 +57,7 @@ class Load:
         """The next frames, at most a run."""
         captured = self._offsets[:count] + time.time_ns() // 1000
         run = FrameRun(self._handed + 1, self._pixels[:count], captured, time.monotonic_ns())
-        await self._inference.hand_over(self._intake, run)
+        await self.inference.hand_over(self._intake, run)
         self._handed = run.last_frame
 
     async def settled(self) -> None:
@@ -77,11 +78,11 @@ class Load:
         """What becomes durable at full load."""
         feeding = asyncio.create_task(self._feed())
         await asyncio.sleep(RAMP_S)
-        before, started, busy_s = self._intake.watermark, time.perf_counter(), self._busy_s()
-        model_s = self._model_s()
+        before, started, busy_s = self._intake.watermark, time.perf_counter(), self.watched.busy_s()
+        model_s = self.watched.model_ns / 1e9
         await asyncio.sleep(seconds)
         frames, taken = self._intake.watermark - before, time.perf_counter() - started
-        durable = Durable(frames, taken, self._busy_s() - busy_s, self._model_s() - model_s)
+        durable = Durable(frames, taken, self.watched.busy_s() - busy_s, self.watched.model_ns / 1e9 - model_s)
         feeding.cancel()
         await asyncio.wait({feeding})
         await self.settled()
@@ -91,25 +92,63 @@ class Load:
         while True:
             await self.hand_over(len(self._pixels))
 
-    def _busy_s(self) -> float:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        return usage.ru_utime + usage.ru_stime
 
-    def _model_s(self) -> float:
-        return self._engine.busy_ns / 1e9
+class Watched:
+    """A worker, its replies added up: the benchmark starts it in the place of `supervisor.start`."""
+
+    def __init__(self) -> None:
+        self.model_ns = 0
+        self.turns: list[tuple[int, int]] = []
+        self._workers: list[Worker] = []
+
+    async def start(self, blueprint: Blueprint, most: int) -> Worker:
+        """As `edge.inference.answering.Start`."""
+        worker = await supervisor.start(blueprint, most)
+        given = worker.answer
+
+        def answer(batch: MicroBatch) -> asyncio.Future[Outcome]:
+            outcome = given(batch)
+            outcome.add_done_callback(self._add)
+            return outcome
+
+        worker.answer = answer  # type: ignore[method-assign]
+        self._workers.append(worker)
+        return worker
+
+    def busy_s(self) -> float:
+        """Processor time of this process and of the workers that live."""
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        pids = [worker.pid for worker in self._workers if worker.pid]
+        return usage.ru_utime + usage.ru_stime + sum(map(_busy_s, pids))
+
+    def _add(self, future: asyncio.Future[Outcome]) -> None:
+        outcome = future.result()
+        self.model_ns += outcome.model_ns
+        self.turns.append((outcome.began_ns, outcome.ended_ns))
+
+
+def _busy_s(pid: int) -> float:
+    """Of all threads of a process, to the nanosecond."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+
+def blueprint(subject: Subject, threads: int, version: int = 1) -> Blueprint:
+    """How the agent would be told to run it."""
+    return Blueprint(subject.path, subject.variant, subject.preprocessing, threads, DIGEST, "measured", version)
 
 
 @asynccontextmanager
 async def device(subject: Subject, folder: Path, threads: int) -> AsyncIterator[Load]:
     """A device in `folder` that runs the model."""
     outbox = Outbox.open(folder / "outbox.sqlite", OUTBOX_BYTES)
-    inference = Inference(outbox)
-    engine = Engine(subject.path, subject.variant, subject.preprocessing, threads)
-    inference.use(engine, DIGEST, "measured", 1)
+    watched = Watched()
+    inference = Inference(outbox, start=watched.start)
+    await inference.use(blueprint(subject, threads))
     running = asyncio.create_task(inference.run())
     try:
         async with inference.intake("measured") as intake:
-            yield Load(inference, intake, engine, subject)
+            yield Load(inference, intake, watched, subject)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

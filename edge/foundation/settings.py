@@ -102,7 +102,11 @@ class EdgeSettings(BaseSettings):
         description="Bytes of results kept while the cloud is away; beyond it the oldest are dropped and counted.",
     )
     batch_frames: Annotated[int, Field(ge=1, le=MAX_BATCH_ROWS)] = Field(
-        default=64, description="Most frames inferred at once; more raise the rate and the latency."
+        default=1024, description="Most frames handed to the model at once; latency_ms may allow fewer."
+    )
+    latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=50.0,
+        description="Milliseconds that frames handed to the model at once may take; more raise the rate under load.",
     )
     report_s: Seconds = Field(default=5.0, description="Seconds between two reports of the state when nothing changes.")
     telemetry_s: Seconds = Field(default=1.0, description="Seconds that one telemetry message covers.")

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from protos.v1.manifest_pb2 import Preprocessing, Variant
+
+
+class BadModel(Exception):
+    """The file is no model that this interpreter can run, or not the model that its manifest describes."""
 
 
 class MalformedFrames(ValueError):
@@ -28,25 +35,39 @@ class Answers:
         return len(self.label)
 
 
-class Classifier(Protocol):
-    """What answers frames."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Blueprint:
+    """Which file answers, how it is run, and the names that its results bear. manifest: digest."""
+
+    file: Path
+    variant: Variant
+    preprocessing: Preprocessing
+    threads: int
+    manifest: bytes
+    model: str
+    version: int
 
     @property
     def frame_shape(self) -> tuple[int, ...]:
         """Height, width[, channels] of the frames it takes."""
+        return tuple(self.preprocessing.frame_shape)
 
-    def classify(self, frames: NDArray[np.uint8]) -> Answers:
-        """Answers to uint8 frames (n, *frame_shape). May raise anything."""
+    @property
+    def frame_bytes(self) -> int:
+        """Size of one of them."""
+        return math.prod(self.preprocessing.frame_shape)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Serving:
-    """The model that answers now, and the names its results bear. manifest: digest."""
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a model takes here, wall time: fixed_us for each micro-batch, frame_us for each frame in it.
 
-    engine: Classifier
-    manifest: bytes
-    model: str
-    version: int
+    best: frames in one invocation from which on more of them gain nothing.
+    """
+
+    fixed_us: float
+    frame_us: float
+    best: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,9 +107,30 @@ class MicroBatch:
         return sum(len(run) for run in self.runs)
 
     @property
+    def frame_bytes(self) -> int:
+        """Size of one frame."""
+        return int(self.runs[0].pixels.shape[1])
+
+    @property
     def last_frame(self) -> int:
         """The number of the last frame."""
         return self.runs[-1].last_frame
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A micro-batch's end. payload: its results as they will travel; problem: why it has none.
+
+    tried: false if the model never began on it. began_ns, ended_ns: monotonic clock. model_ns: processor time of the
+    interpreter itself.
+    """
+
+    payload: bytes = b""
+    problem: str = ""
+    tried: bool = True
+    began_ns: int = 0
+    ended_ns: int = 0
+    model_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

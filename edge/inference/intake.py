@@ -49,7 +49,8 @@ class Intake:
         if not len(run):
             self._owes_reply = True
             return self._tell()
-        while not rules.has_room(self.held, len(run), self._limit):
+        limit = rules.queue_limit(self._limit, run.pixels.shape[1])
+        while not rules.has_room(self.held, len(run), limit):
             await self._changed.wait()
         if self.left:
             return None

@@ -12,7 +12,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from edge.delivery.entities import Rejected
-from edge.inference.engine import BadModel, Engine
+from edge.inference.entities import BadModel, Blueprint
 from edge.inference.service import Inference
 from edge.models.entities import Installed
 from edge.models.service import ModelStore
@@ -109,6 +109,7 @@ class Steps:
         self._prove_in_child = prove
         self._candidate: Candidate | None = None
         self._errors_before = 0
+        self._crashes_before = 0
         self.running: Running | None = None
         self.progress = Progress()
         self.on_change: Callable[[], None] = lambda: None
@@ -206,7 +207,7 @@ class Steps:
         if installed is None or installed.digest != target.manifest:
             raise OSError("the model is not whole on this device's disk")
         await _finished(self._models.begin_trial)
-        self._errors_before = self._inference.errors
+        self._errors_before, self._crashes_before = self._inference.errors, self._inference.crashes
         await self._use(installed)
         return TakenOver()
 
@@ -215,12 +216,24 @@ class Steps:
         end = loop.time() + self._limits.trial_s
         while (left := end - loop.time()) > 0:
             await asyncio.sleep(min(left, WATCH_S))
-            if errors := self._inference.errors - self._errors_before:
-                return Broke(f"{errors} frames had no result in the trial of {self._limits.trial_s:g} s")
+            if trouble := self._trouble():
+                return Broke(trouble)
+        await self._inference.answered()  # what it was given in its trial it must not hang on
+        if trouble := self._trouble():
+            return Broke(trouble)
         await _finished(self._models.commit)
         self._candidate = None
         await self._tidy()
         return Held()
+
+    def _trouble(self) -> str:
+        """What went wrong in this trial; empty: nothing."""
+        trial = f"in the trial of {self._limits.trial_s:g} s"
+        if errors := self._inference.errors - self._errors_before:
+            return f"{errors} frames had no result {trial}"
+        if crashes := self._inference.crashes - self._crashes_before:
+            return f"the model's process ended {crashes} times {trial}"
+        return ""
 
     async def _tidy(self) -> None:
         try:
@@ -229,11 +242,19 @@ class Steps:
             log.warning("fetched files not removed", error=str(error))
 
     async def _use(self, installed: Installed) -> None:
-        preprocessing, threads = installed.manifest.preprocessing, self._limits.threads
-        engine = await asyncio.to_thread(Engine, installed.path, installed.variant, preprocessing, threads)
-        model, version = installed.manifest.model, installed.manifest.version
-        self._inference.use(engine, installed.digest, model, version)
-        self.running = Running(model, version, installed.digest)
+        manifest, threads = installed.manifest, self._limits.threads
+        await self._inference.use(
+            Blueprint(
+                file=installed.path,
+                variant=installed.variant,
+                preprocessing=manifest.preprocessing,
+                threads=threads,
+                manifest=installed.digest,
+                model=manifest.model,
+                version=manifest.version,
+            )
+        )
+        self.running = Running(manifest.model, manifest.version, installed.digest)
         self.on_change()
 
     def _withdraw(self) -> None:

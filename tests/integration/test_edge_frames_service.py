@@ -16,9 +16,9 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from edge.inference.engine import Engine
+from edge.inference.entities import Blueprint
 from edge.inference.rpc import SocketUnusable, frames_server
-from edge.inference.service import Inference
+from edge.inference.service import Inference, Limits
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
 from protos.kit.columns import decode
@@ -31,9 +31,11 @@ from tests.integration.simulated_ingest import Faults, SimulatedIngest, listenin
 GOOD = tiny_models.int8(tiny_models.weights())
 
 
-def engine() -> Engine:
+def blueprint(folder: Path) -> Blueprint:
     manifest = tiny_models.manifest({"int8": GOOD})
-    return Engine(GOOD, manifest.variants[0], manifest.preprocessing)
+    file = folder / "model.tflite"
+    file.write_bytes(GOOD)
+    return Blueprint(file, manifest.variants[0], manifest.preprocessing, 1, b"\1" * 32, "tiny", 1)
 
 
 def batch_of(first: int, count: int, /, **changes: Any) -> FramesMessage:
@@ -61,9 +63,9 @@ class Agent:
 @asynccontextmanager
 async def agent_in(folder: Path, *, with_model: bool = True) -> AsyncIterator[Agent]:
     outbox = Outbox.open(folder / "outbox.db", 1 << 30)
-    inference = Inference(outbox, batch_frames=16)
+    inference = Inference(outbox, Limits(batch_frames=16))
     if with_model:
-        inference.use(engine(), b"\1" * 32, "tiny", 1)
+        await inference.use(blueprint(folder))
     running = asyncio.create_task(inference.run())
     try:
         async with frames_server(inference, folder / "frames.sock"):
