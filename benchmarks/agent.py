@@ -7,6 +7,8 @@ second each, so that what else the machine does meets both; the measures are med
 `added_us_per_frame` is the processor time of the agent beside the interpreter's own, which stands as its baseline.
 `latency_*` is from the hand-over of a single frame to its durable result, an idle device before; beside it the time
 that the outbox alone takes for such a commit on this disk.
+`swap_pause_ms` is the longest time that no model was at work while the model was swapped a hundred times at full load;
+beside it the longest in as many rounds without swaps as above.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ THREADS = 1
 ROUNDS = 12
 ROUND_S = 1.0
 SINGLE_FRAMES = 300
+SWAPS = 100
 PAYLOAD_BYTES = 150
 
 
@@ -49,6 +52,7 @@ async def _run(folder: Path) -> Measures:
         async with device(subjects[name], _new(folder, name), THREADS) as load:
             measures |= await _rates(name, goal, subjects[name], load)
             if name == "mnist":
+                measures |= await _swaps(subjects[name], load)
                 measures |= await _latencies(load, _new(folder, "disk"))
     return measures
 
@@ -71,6 +75,15 @@ def _paired(pairs: Sequence[tuple[Rate, Durable]], goal: str) -> Measure:
     ratio = statistics.median(d.frames / d.seconds / rate.per_second for rate, d in pairs)
     baseline = statistics.median(rate.per_second for rate, _ in pairs)
     return Measure(ratio * baseline, "results/s", baseline, goal)
+
+
+async def _swaps(subject: Subject, load: Load) -> Measures:
+    without = [await load.full(ROUND_S) for _ in range(ROUNDS)]
+    swaps = await load.swaps(subject, THREADS, SWAPS)
+    return {
+        "swap_lost_frames": Measure(swaps.lost, "frames", 0, "value <= 0"),
+        "swap_pause_ms": Measure(swaps.pause_s * 1000, "ms", max(d.pause_s for d in without) * 1000, "value <= 20"),
+    }
 
 
 async def _latencies(load: Load, folder: Path) -> Measures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,20 +32,41 @@ RAMP_S = 0.3
 class Durable:
     """frames with a durable result, in so many seconds. busy_s: processor time of agent and interpreter together.
 
-    model_s: the part of it that the interpreter took.
+    model_s: the part of it that the interpreter took. pause_s: the longest time that it was not at work.
     """
 
     frames: int
     seconds: float
     busy_s: float
     model_s: float
+    pause_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Swaps:
+    """lost: frames without a result. pause_s: the longest time that no model was at work."""
+
+    lost: int
+    pause_s: float
+
+
+def longest_pause_s(turns: Iterable[tuple[int, int]]) -> float:
+    """The longest gap between turns, each from its begin to its end in nanoseconds."""
+    longest = latest = 0
+    for began, ended in sorted(turns):
+        longest = max(longest, began - latest) if latest else 0
+        latest = max(latest, ended)
+    return longest / 1e9
 
 
 class Load:
     """One source's frames, numbered from 1."""
 
-    def __init__(self, inference: Inference, intake: Intake, watched: Watched, subject: Subject) -> None:
+    def __init__(
+        self, inference: Inference, outbox: Outbox, intake: Intake, watched: Watched, subject: Subject
+    ) -> None:
         self.watched = watched
+        self.outbox = outbox
         self.inference = inference
         self._intake = intake
         frame_bytes = int(np.prod(subject.preprocessing.frame_shape))
@@ -79,14 +100,28 @@ class Load:
         feeding = asyncio.create_task(self._feed())
         await asyncio.sleep(RAMP_S)
         before, started, busy_s = self._intake.watermark, time.perf_counter(), self.watched.busy_s()
-        model_s = self.watched.model_ns / 1e9
+        model_s, turn = self.watched.model_ns / 1e9, len(self.watched.turns)
         await asyncio.sleep(seconds)
         frames, taken = self._intake.watermark - before, time.perf_counter() - started
-        durable = Durable(frames, taken, self.watched.busy_s() - busy_s, self.watched.model_ns / 1e9 - model_s)
+        busy_s, model_s = self.watched.busy_s() - busy_s, self.watched.model_ns / 1e9 - model_s
+        pause_s = longest_pause_s(self.watched.turns[turn:])
         feeding.cancel()
         await asyncio.wait({feeding})
         await self.settled()
-        return durable
+        return Durable(frames, taken, busy_s, model_s, pause_s)
+
+    async def swaps(self, subject: Subject, threads: int, count: int) -> Swaps:
+        """Swap the model so many times at full load."""
+        before = self.outbox.ledger.last_seq
+        handed, turn = self._handed, len(self.watched.turns)
+        feeding = asyncio.create_task(self._feed())
+        for version in range(2, count + 2):
+            await self.inference.use(blueprint(subject, threads, version))
+        feeding.cancel()
+        await asyncio.wait({feeding})
+        await self.settled()
+        lost = self._handed - handed - (self.outbox.ledger.last_seq - before)
+        return Swaps(lost, longest_pause_s(self.watched.turns[turn:]))
 
     async def _feed(self) -> None:
         while True:
@@ -148,7 +183,7 @@ async def device(subject: Subject, folder: Path, threads: int) -> AsyncIterator[
     running = asyncio.create_task(inference.run())
     try:
         async with inference.intake("measured") as intake:
-            yield Load(inference, intake, watched, subject)
+            yield Load(inference, outbox, intake, watched, subject)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

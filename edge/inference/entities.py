@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,17 @@ class Cost:
     fixed_us: float
     frame_us: float
     best: int
+
+
+class Overload(Enum):
+    """What happens when a source hands in more than the device infers.
+
+    WAIT: it is held back, and loses nothing. DROP_OLDEST: it cannot wait, as a camera; of its frames that wait the
+    oldest are dropped and counted, and the newest are inferred.
+    """
+
+    WAIT = "wait"
+    DROP_OLDEST = "drop oldest"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,17 +147,25 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a source is told. watermark: every frame up to it is settled. problem: why frames have no result."""
+    """What a source is told. watermark: every frame up to it is settled. problem: why frames have no result.
+
+    dropped: frames that its stream has lost to overload so far.
+    """
 
     watermark: int
     problem: str = ""
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """One interval. inferences, errors: frames with and without a result. Latency: frame taken to result, µs."""
+    """One interval. inferences, errors: frames with and without a result. dropped: by overload, never inferred.
+
+    Latency: frame taken to result, µs.
+    """
 
     inferences: int
     errors: int
+    dropped: int
     latency_p50_us: int
     latency_p95_us: int

@@ -8,23 +8,26 @@ from collections.abc import AsyncIterator
 from itertools import islice
 
 from edge.inference import rules
-from edge.inference.entities import FrameRun, MicroBatch, Reply
+from edge.inference.entities import FrameRun, MicroBatch, Overload, Reply
 
 PROBLEMS_KEPT = 16
 
 
 class Intake:
-    """A source's queue. Frames that it accepted end in exactly one way: settled, unless the source leaves before.
+    """A source's queue. Frames that it accepted end in exactly one way: settled, or dropped where overload drops.
 
-    watermark: last frame settled for good. Use it on one event loop.
+    Only a source that leaves before gets those that wait back, to hand them in again; one that cannot wait has lost
+    them. watermark: last frame settled for good. dropped: frames so far. Use it on one event loop.
     """
 
-    def __init__(self, source: str, watermark: int, limit: int) -> None:
+    def __init__(self, source: str, watermark: int, limit: int, overload: Overload = Overload.WAIT) -> None:
         self.source = source
         self.watermark = watermark
         self.left = False
         self.in_work = 0
+        self.dropped = 0
         self._limit = limit
+        self._overload = overload
         self._accepted = watermark
         self._waiting: deque[FrameRun] = deque()
         self._waiting_frames = 0
@@ -50,7 +53,9 @@ class Intake:
             self._owes_reply = True
             return self._tell()
         limit = rules.queue_limit(self._limit, run.pixels.shape[1])
-        while not rules.has_room(self.held, len(run), limit):
+        if self._overload is Overload.DROP_OLDEST:
+            run = self._make_room(run, limit)
+        while self._overload is Overload.WAIT and not rules.has_room(self.held, len(run), limit):
             await self._changed.wait()
         if self.left:
             return None
@@ -58,6 +63,19 @@ class Intake:
         self._waiting.append(run)
         self._waiting_frames += len(run)
         return None
+
+    def _make_room(self, run: FrameRun, limit: int) -> FrameRun:
+        """Drop the oldest until there is room for `run`, of which the rest is returned."""
+        excess = rules.overflow(self._waiting_frames, self.in_work, len(run), limit)
+        self.dropped += excess
+        while excess and self._waiting:
+            oldest = self._waiting.popleft()
+            going = min(excess, len(oldest))
+            if going < len(oldest):
+                self._waiting.appendleft(oldest.part(going, len(oldest)))
+            self._waiting_frames -= going
+            excess -= going
+        return run.part(excess, len(run))
 
     def take(self, limit: int) -> MicroBatch:
         """The next frames to infer, at most `limit`. There must be some."""
@@ -93,8 +111,10 @@ class Intake:
         self._tell()
 
     def leave(self) -> None:
-        """The source is gone: what is not yet in work is dropped, since the source will hand it in again."""
+        """The source is gone: what is not yet in work it will hand in again, unless it is one that cannot wait."""
         self.left = True
+        if self._overload is Overload.DROP_OLDEST:
+            self.dropped += self._waiting_frames
         self._waiting.clear()
         self._waiting_frames = 0
         self._tell()
@@ -115,10 +135,10 @@ class Intake:
             if self.left:
                 return
             if self._problems:
-                yield Reply(self.watermark, self._problems.popleft())
+                yield Reply(self.watermark, self._problems.popleft(), self.dropped)
             elif self._owes_reply:
                 self._owes_reply = False
-                yield Reply(self.watermark)
+                yield Reply(self.watermark, dropped=self.dropped)
             elif self._ended and not self.held:
                 return
             else:

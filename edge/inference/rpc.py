@@ -15,11 +15,11 @@ import grpc.aio
 import numpy as np
 
 from edge.inference import rules
-from edge.inference.entities import FrameRun, MalformedFrames, SourceBusy
+from edge.inference.entities import FrameRun, MalformedFrames, Overload, SourceBusy
 from edge.inference.intake import Intake
 from edge.inference.service import Inference
 from protos.topics import MAX_GRPC_BYTES
-from protos.v1.frames_pb2 import FramesMessage, FramesReply
+from protos.v1.frames_pb2 import OVERLOAD_DROP_OLDEST, OVERLOAD_WAIT, FramesMessage, FramesReply
 from protos.v1.frames_pb2_grpc import FramesServicer, add_FramesServicer_to_server
 
 MAX_SOCKET_PATH_BYTES = 107
@@ -29,6 +29,8 @@ _SERVER = [
     ("grpc.max_send_message_length", MAX_GRPC_BYTES),
     ("grpc.max_receive_message_length", MAX_GRPC_BYTES),
 ]
+
+POLICIES = {OVERLOAD_WAIT: Overload.WAIT, OVERLOAD_DROP_OLDEST: Overload.DROP_OLDEST}
 
 _Messages = AsyncIterator[FramesMessage]
 _Context = grpc.aio.ServicerContext[FramesMessage, FramesReply]
@@ -47,8 +49,8 @@ class FramesService(FramesServicer):
     async def Feed(self, messages: _Messages, context: _Context) -> None:  # noqa: N802 - the contract's name
         """One source's stream. Ends when the source has ended and everything it handed in is settled."""
         try:
-            source = await _hello(messages)
-            async with self._inference.intake(source) as intake:
+            source, overload = await _hello(messages)
+            async with self._inference.intake(source, overload) as intake:
                 await self._converse(messages, intake, context)
         except SourceBusy as error:
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, str(error))
@@ -59,7 +61,9 @@ class FramesService(FramesServicer):
         reading = asyncio.create_task(self._read(messages, intake), name=f"frames of {intake.source}")
         try:
             async for reply in intake.replies():
-                await context.write(FramesReply(watermark=reply.watermark, problem=reply.problem))
+                await context.write(
+                    FramesReply(watermark=reply.watermark, problem=reply.problem, dropped=reply.dropped)
+                )
             await reading
         finally:
             reading.cancel()
@@ -109,11 +113,13 @@ def _make_way(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-async def _hello(messages: _Messages) -> str:
+async def _hello(messages: _Messages) -> tuple[str, Overload]:
     message = await anext(messages, None)
     if message is None or message.WhichOneof("body") != "hello":
         raise MalformedFrames("the first message of a stream is the hello")
-    return message.hello.source
+    if message.hello.overload not in POLICIES:
+        raise MalformedFrames(f"overload is {message.hello.overload}: this agent knows {sorted(POLICIES)}")
+    return message.hello.source, POLICIES[message.hello.overload]
 
 
 def _run(message: FramesMessage) -> FrameRun:

@@ -76,6 +76,14 @@ def has_room(held: int, count: int, limit: int) -> bool:
     return held == 0 or held + count <= limit
 
 
+def overflow(waiting: int, in_work: int, count: int, limit: int) -> int:
+    """How many of the oldest frames to drop, when a source that has so many frames hands in `count` more.
+
+    The newest frame always stays: with it the source's watermark passes those that are dropped.
+    """
+    return max(0, min(waiting + in_work + count - limit, waiting + count - 1))
+
+
 def take(waiting: Sequence[tuple[int, int, int]], limit: int) -> Take:
     """What to infer next of one source's runs (first frame, count, bytes of a frame).
 

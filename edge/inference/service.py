@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
@@ -18,7 +18,7 @@ import structlog
 
 from edge.inference import rules, supervisor
 from edge.inference.answering import Answering, Start
-from edge.inference.entities import Blueprint, FrameRun, MicroBatch, Outcome, SourceBusy, Stats
+from edge.inference.entities import Blueprint, FrameRun, MicroBatch, Outcome, Overload, SourceBusy, Stats
 from edge.inference.intake import Intake
 from edge.inference.latencies import Latencies
 from edge.uplink.entities import NewBatch, OutboxFailed
@@ -67,8 +67,8 @@ class Limits:
 class Inference:
     """The device's inference. All methods belong on the event loop of `run`.
 
-    inferences, errors: frames with and without a result since the start. crashes: ends of a model's process that nobody
-    ordered.
+    inferences, errors: frames with and without a result since the start. dropped: frames that overload has cost sources
+    that cannot wait. crashes: ends of a model's process that nobody ordered.
     """
 
     def __init__(self, outbox: Outbox, limits: Limits | None = None, start: Start = supervisor.start) -> None:
@@ -87,7 +87,8 @@ class Inference:
         self._former_crashes = 0
         self.inferences = 0
         self.errors = 0
-        self._counted = (0, 0)  # inferences and errors at the last `stats`
+        self.dropped = 0
+        self._counted = (0, 0, 0)  # inferences, errors and dropped frames at the last `stats`
 
     @property
     def crashes(self) -> int:
@@ -130,7 +131,7 @@ class Inference:
             await self._changed.wait()
 
     @asynccontextmanager
-    async def intake(self, source: str) -> AsyncIterator[Intake]:
+    async def intake(self, source: str, overload: Overload = Overload.WAIT) -> AsyncIterator[Intake]:
         """The queue of one source, for as long as its stream lasts.
 
         Waits until nothing of an earlier stream is in work, so that the watermark it starts with is final. Raises
@@ -141,27 +142,36 @@ class Inference:
             await _parted(before)
             await before.gone()
             self._forget(before)
-        intake = self._intakes[source] = Intake(
-            source, self._outbox.source_watermark(source), self._limits.queue_frames
-        )
+        watermark = self._outbox.source_watermark(source)
+        intake = self._intakes[source] = Intake(source, watermark, self._limits.queue_frames, overload)
         try:
             yield intake
         finally:
-            intake.leave()
+            with self._counting(intake):
+                intake.leave()
             self._forget(intake)
 
     async def hand_over(self, intake: Intake, run: FrameRun) -> None:
         """Take frames of a source; returns when they have room in its queue. Frames that cannot fit are refused."""
         if self._serving and (problem := rules.misfit(run.pixels.shape[1], self._serving.blueprint.frame_shape)):
             return intake.refuse(f"frames from {run.first_frame}: {problem}")
-        await intake.put(run)
+        with self._counting(intake):
+            await intake.put(run)
         return self._tell()
 
     def stats(self) -> Stats:
         """What happened since the last call."""
         p50, p95 = self._latencies.read()
-        before, self._counted = self._counted, (self.inferences, self.errors)
-        return Stats(self.inferences - before[0], self.errors - before[1], p50, p95)
+        before, self._counted = self._counted, (self.inferences, self.errors, self.dropped)
+        inferences, errors, dropped = (now - then for now, then in zip(self._counted, before, strict=True))
+        return Stats(inferences, errors, dropped, p50, p95)
+
+    @contextmanager
+    def _counting(self, intake: Intake) -> Iterator[None]:
+        """What the source loses within the block."""
+        before = intake.dropped
+        yield
+        self.dropped += intake.dropped - before
 
     async def _infer(self) -> None:
         while True:

@@ -85,6 +85,7 @@ class Reporter:
             resident_bytes=_resident_bytes(),
             model=running.model if running else "",
             version=running.version if running else 0,
+            frames_dropped=stats.dropped,
         )
 
     def status(self) -> dict[str, object]:
