@@ -150,7 +150,7 @@ class Worker:
             self._fail(flights, f"the process of the model {why or 'was given up'}", began=True)
             self._tell()
         while not self._retired:
-            await asyncio.sleep(rules.restart_s(self._failures))
+            await asyncio.sleep(rules.restart_s(self._failures - 1))
             try:
                 process, self.cost = await Process.start(self.blueprint, self._layout)
             except (BadModel, OSError) as error:
