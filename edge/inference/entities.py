@@ -99,6 +99,11 @@ class FrameRun:
         return len(self.pixels)
 
     @property
+    def frame_bytes(self) -> int:
+        """Size of one frame."""
+        return int(self.pixels.shape[1])
+
+    @property
     def last_frame(self) -> int:
         """The number of the last frame."""
         return self.first_frame + len(self) - 1
@@ -121,7 +126,7 @@ class MicroBatch:
     @property
     def frame_bytes(self) -> int:
         """Size of one frame."""
-        return int(self.runs[0].pixels.shape[1])
+        return self.runs[0].frame_bytes
 
     @property
     def last_frame(self) -> int:

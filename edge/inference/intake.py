@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from itertools import islice
 
 from edge.inference import rules
@@ -17,10 +17,13 @@ class Intake:
     """A source's queue. Frames that it accepted end in exactly one way: settled, or dropped where overload drops.
 
     Only a source that leaves before gets those that wait back, to hand them in again; one that cannot wait has lost
-    them. watermark: last frame settled for good. dropped: frames so far. Use it on one event loop.
+    them. limit: how many frames of a size it may have unsettled now. watermark: last frame settled for good. dropped:
+    frames so far. Use it on one event loop.
     """
 
-    def __init__(self, source: str, watermark: int, limit: int, overload: Overload = Overload.WAIT) -> None:
+    def __init__(
+        self, source: str, watermark: int, limit: Callable[[int], int], overload: Overload = Overload.WAIT
+    ) -> None:
         self.source = source
         self.watermark = watermark
         self.left = False
@@ -52,10 +55,9 @@ class Intake:
         if not len(run):
             self._owes_reply = True
             return self._tell()
-        limit = rules.queue_limit(self._limit, run.pixels.shape[1])
         if self._overload is Overload.DROP_OLDEST:
-            run = self._make_room(run, limit)
-        while self._overload is Overload.WAIT and not rules.has_room(self.held, len(run), limit):
+            run = self._make_room(run)
+        while self._overload is Overload.WAIT and not rules.has_room(self.held, len(run), self._limit(run.frame_bytes)):
             await self._changed.wait()
         if self.left:
             return None
@@ -64,9 +66,9 @@ class Intake:
         self._waiting_frames += len(run)
         return None
 
-    def _make_room(self, run: FrameRun, limit: int) -> FrameRun:
+    def _make_room(self, run: FrameRun) -> FrameRun:
         """Drop the oldest until there is room for `run`, of which the rest is returned."""
-        excess = rules.overflow(self._waiting_frames, self.in_work, len(run), limit)
+        excess = rules.overflow(self._waiting_frames, self.in_work, len(run), self._limit(run.frame_bytes))
         self.dropped += excess
         while excess and self._waiting:
             oldest = self._waiting.popleft()

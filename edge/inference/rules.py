@@ -23,7 +23,9 @@ SLOT_BYTES = 8 * 1024 * 1024
 """Frames of a micro-batch take no more memory than this, unless a single one does."""
 
 QUEUE_BYTES = 32 * 1024 * 1024
-"""Frames that one source may have unsettled take about so much at most."""
+QUEUE_S = 1.0
+LEAST_QUEUED = 4
+"""Frames that one source may have unsettled take so much memory at most, and so long to infer; a few it always may."""
 
 GATHER_S = 0.02
 """Under load results are committed so long after the commit before: a disk is slow and wears, and many share one."""
@@ -107,7 +109,7 @@ def cost_of(taken_ns: Mapping[int, int]) -> Cost:
     """
     frame_ns = {batch: taken / batch for batch, taken in taken_ns.items()}
     best = max(batch for batch, taken in frame_ns.items() if taken <= AS_GOOD * min(frame_ns.values()))
-    return Cost((frame_ns[1] - frame_ns[best]) / 1000, frame_ns[best] / 1000, best)
+    return Cost(max(0.0, frame_ns[1] - frame_ns[best]) / 1000, frame_ns[best] / 1000, best)
 
 
 def observed(cost: Cost, count: int, taken_us: float) -> Cost:
@@ -131,9 +133,15 @@ def slot_frames(most: int, frame_bytes: int) -> int:
     return min(most, max(1, SLOT_BYTES // frame_bytes))
 
 
-def queue_limit(most: int, frame_bytes: int) -> int:
-    """Frames of this size that a source may have unsettled where `most` are asked for."""
-    return min(most, max(2, QUEUE_BYTES // frame_bytes))
+def queue_limit(most: int, frame_bytes: int, cost: Cost | None) -> int:
+    """Frames of this size that a source may have unsettled where `most` are asked for.
+
+    Fewer if they are large, or if the model, of this `cost`, would take long for them: what waits becomes old.
+    """
+    limit = max(LEAST_QUEUED, min(most, QUEUE_BYTES // frame_bytes))
+    if cost is None or not cost.frame_us:
+        return limit
+    return min(limit, max(LEAST_QUEUED, int(QUEUE_S * 1e6 / cost.frame_us)))
 
 
 def gather_s(since_commit_s: float, *, more_coming: bool) -> float:

@@ -143,7 +143,7 @@ class Inference:
             await before.gone()
             self._forget(before)
         watermark = self._outbox.source_watermark(source)
-        intake = self._intakes[source] = Intake(source, watermark, self._limits.queue_frames, overload)
+        intake = self._intakes[source] = Intake(source, watermark, self._queue_limit, overload)
         try:
             yield intake
         finally:
@@ -153,7 +153,7 @@ class Inference:
 
     async def hand_over(self, intake: Intake, run: FrameRun) -> None:
         """Take frames of a source; returns when they have room in its queue. Frames that cannot fit are refused."""
-        if self._serving and (problem := rules.misfit(run.pixels.shape[1], self._serving.blueprint.frame_shape)):
+        if self._serving and (problem := rules.misfit(run.frame_bytes, self._serving.blueprint.frame_shape)):
             return intake.refuse(f"frames from {run.first_frame}: {problem}")
         with self._counting(intake):
             await intake.put(run)
@@ -172,6 +172,9 @@ class Inference:
         before = intake.dropped
         yield
         self.dropped += intake.dropped - before
+
+    def _queue_limit(self, frame_bytes: int) -> int:
+        return rules.queue_limit(self._limits.queue_frames, frame_bytes, self._serving.cost if self._serving else None)
 
     async def _infer(self) -> None:
         while True:

@@ -44,8 +44,9 @@ def main(arguments: Sequence[str]) -> None:
     try:
         engine = Engine(blueprint.file, blueprint.variant, blueprint.preprocessing, blueprint.threads)
         cost = engine.measure()
-    except (BadModel, MemoryError, ValueError) as error:
-        length = slots[0].put_result(str(error).encode())
+    except Exception as error:  # noqa: BLE001 - whatever it is, the agent is to know
+        text = str(error) if isinstance(error, BadModel) else f"{type(error).__name__}: {error}"
+        length = slots[0].put_result(text.encode())
         connection.sendall(Message(Kind.UNFIT, 0, length, (0, 0, 0)).packed())
         return
     connection.sendall(_ready(cost))

@@ -53,11 +53,29 @@ def test_the_best_batch_is_the_largest_that_is_as_good_as_any(taken_ns: dict[int
     assert rules.cost_of(taken_ns) == cost
 
 
+@given(st.dictionaries(st.sampled_from([4, 16, 64]), st.integers(1, 10**10)), st.integers(1, 10**10))
+def test_a_cost_is_never_negative_and_its_best_batch_is_one_that_was_tried(others: dict[int, int], one: int) -> None:
+    taken_ns = {1: one} | others
+    cost = rules.cost_of(taken_ns)
+    assert cost.fixed_us >= 0
+    assert cost.frame_us > 0
+    assert cost.best in taken_ns
+
+
 @given(st.integers(1, 4096), st.integers(1, 2**24))
 def test_large_frames_are_fewer_at_once_so_that_they_fit_the_memory(most: int, frame_bytes: int) -> None:
     frames = rules.slot_frames(most, frame_bytes)
     assert 1 <= frames <= most
     assert frames == 1 or frames * frame_bytes <= rules.SLOT_BYTES
+
+
+@given(st.integers(1, 10_000), st.integers(1, 2**26), st.one_of(st.none(), COSTS))
+def test_a_queue_is_bounded_in_frames_memory_and_time(most: int, frame_bytes: int, cost: Cost | None) -> None:
+    limit = rules.queue_limit(most, frame_bytes, cost)
+    assert limit >= rules.LEAST_QUEUED
+    assert limit == rules.LEAST_QUEUED or limit <= most
+    assert limit == rules.LEAST_QUEUED or limit * frame_bytes <= rules.QUEUE_BYTES
+    assert limit == rules.LEAST_QUEUED or cost is None or limit * cost.frame_us <= rules.QUEUE_S * 1.0001e6
 
 
 @given(st.floats(0.0, 1e6))

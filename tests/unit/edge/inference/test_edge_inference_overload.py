@@ -52,7 +52,7 @@ def numbers(queue: Intake) -> list[int]:
 
 
 def filled(*runs: FrameRun, limit: int) -> Intake:
-    queue = Intake("cam", 0, limit, Overload.DROP_OLDEST)
+    queue = Intake("cam", 0, lambda _: limit, Overload.DROP_OLDEST)
 
     async def fill() -> None:
         for run in runs:
