@@ -4,6 +4,8 @@ The bare interpreter invokes one input again and again at its best batch size, w
 process of its own. The agent takes frames from a source in memory, infers, encodes and commits them. They take turns, a
 second each, so that what else the machine does meets both; the measures are medians over these rounds.
 
+`per_busy_second_*` counts the seconds that a processor works for the model's process, and for the bare interpreter's:
+where the agent has a core beside, that is the rate, whatever else the machine does.
 `added_us_per_frame` is the processor time of the agent beside the interpreter's own, which stands as its baseline.
 `latency_*` is from the hand-over of a single frame to its durable result, an idle device before; beside it the time
 that the outbox alone takes for such a commit on this disk.
@@ -53,7 +55,7 @@ async def _run(folder: Path) -> Measures:
             measures |= await _rates(name, goal, subjects[name], load)
             if name == "mnist":
                 measures |= await _swaps(subjects[name], load)
-                measures |= await _latencies(load, _new(folder, "disk"))
+                measures |= await _latencies(load)
     return measures
 
 
@@ -62,7 +64,13 @@ async def _rates(name: str, goal: str, subject: Subject, load: Load) -> Measures
         pairs = [(await asyncio.to_thread(measure, ROUND_S), await load.full(ROUND_S)) for _ in range(ROUNDS)]
     for interpreter, durable in pairs:
         print(f"{name}: bare {interpreter.per_second:,.0f}/s, durable {durable.frames / durable.seconds:,.0f}/s")
-    measures = {f"durable_results_{name}": _paired(pairs, goal)}
+    busy = statistics.median(d.frames / d.worker_s for _, d in pairs)
+    measures = {
+        f"durable_results_{name}": _paired(pairs, goal),
+        f"per_busy_second_{name}": Measure(
+            busy, "results/s", statistics.median(1e6 / rate.frame_us for rate, _ in pairs)
+        ),
+    }
     if name == "mnist":
         added = statistics.median((d.busy_s - d.model_s) / d.frames for _, d in pairs) * 1e6
         own = statistics.median(d.model_s / d.frames for _, d in pairs) * 1e6
@@ -86,9 +94,9 @@ async def _swaps(subject: Subject, load: Load) -> Measures:
     }
 
 
-async def _latencies(load: Load, folder: Path) -> Measures:
+async def _latencies(load: Load) -> Measures:
     taken = [await load.one() for _ in range(SINGLE_FRAMES)]
-    alone = await asyncio.to_thread(_commits, folder)
+    alone = await asyncio.to_thread(_commits, load.outbox)
     quantiles = {"p50": 50, "p99": 99}
     return {
         f"latency_{name}_ms": Measure(_ms(taken, quantile), "ms", _ms(alone, quantile))
@@ -96,14 +104,13 @@ async def _latencies(load: Load, folder: Path) -> Measures:
     }
 
 
-def _commits(folder: Path) -> list[float]:
+def _commits(outbox: Outbox) -> list[float]:
     """Seconds of each of many commits of one result."""
-    outbox, taken = Outbox.open(folder / "outbox.sqlite", 2**30), []
+    taken = []
     for frame in range(1, SINGLE_FRAMES + 1):
         started = time.perf_counter()
-        outbox.append([NewBatch(1, bytes(PAYLOAD_BYTES), "disk", frame)])
+        outbox.append([NewBatch(1, bytes(PAYLOAD_BYTES), "alone", frame)])
         taken.append(time.perf_counter() - started)
-    outbox.close()
     return taken
 
 

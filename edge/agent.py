@@ -17,6 +17,7 @@ import structlog
 from edge.delivery.mqtt import Fetcher
 from edge.foundation.settings import FRAMES_SOCKET, EdgeSettings
 from edge.identity.service import DeviceIdentity, Trust
+from edge.inference.folder import Folder
 from edge.inference.rpc import SocketUnusable, frames_server
 from edge.inference.service import Inference
 from edge.inference.service import Limits as InferenceLimits
@@ -39,6 +40,7 @@ LOCK_FILE = "agent.lock"
 OUTBOX_FILE = "outbox.sqlite"
 MODELS_FOLDER = "models"
 DOWNLOADS_FOLDER = "downloads"
+FOLDER_SOURCE = "folder"
 FAREWELL_S = 2.0
 
 log = structlog.get_logger()
@@ -174,6 +176,7 @@ async def _work(rooms: _Rooms, settings: EdgeSettings, stop: asyncio.Event) -> N
 def _tasks(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, Any, None]]:
     telemetry = offer_regularly(rooms.reporter, rooms.uplink.offer_telemetry, settings.telemetry_s)
     return {
+        **_sources(rooms, settings),
         "inference": rooms.inference.run(),
         "updater": rooms.updater.run(),
         "link": rooms.link.run(),
@@ -182,6 +185,12 @@ def _tasks(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, An
         "telemetry": telemetry,
         "status": local.serve(settings.dir / local.STATUS_SOCKET, rooms.reporter.status),
     }
+
+
+def _sources(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, Any, None]]:
+    if settings.watch == Path():
+        return {}
+    return {"watched folder": Folder(settings.watch.expanduser(), FOLDER_SOURCE, rooms.inference).run()}
 
 
 async def _farewell(reports: reporting_mqtt.Reports) -> None:

@@ -30,14 +30,16 @@ RAMP_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Durable:
-    """frames with a durable result, in so many seconds. busy_s: processor time of agent and interpreter together.
+    """frames with a durable result, in so many seconds. busy_s: processor time of agent and model's process together.
 
-    model_s: the part of it that the interpreter took. pause_s: the longest time that it was not at work.
+    worker_s: the part of it in the model's process; model_s: in the interpreter itself. pause_s: the longest time that
+    no model was at work.
     """
 
     frames: int
     seconds: float
     busy_s: float
+    worker_s: float
     model_s: float
     pause_s: float
 
@@ -100,15 +102,16 @@ class Load:
         feeding = asyncio.create_task(self._feed())
         await asyncio.sleep(RAMP_S)
         before, started, busy_s = self._intake.watermark, time.perf_counter(), self.watched.busy_s()
-        model_s, turn = self.watched.model_ns / 1e9, len(self.watched.turns)
+        worker_s, model_s, turn = self.watched.worker_s(), self.watched.model_ns / 1e9, len(self.watched.turns)
         await asyncio.sleep(seconds)
         frames, taken = self._intake.watermark - before, time.perf_counter() - started
-        busy_s, model_s = self.watched.busy_s() - busy_s, self.watched.model_ns / 1e9 - model_s
+        busy_s, worker_s = self.watched.busy_s() - busy_s, self.watched.worker_s() - worker_s
+        model_s = self.watched.model_ns / 1e9 - model_s
         pause_s = longest_pause_s(self.watched.turns[turn:])
         feeding.cancel()
         await asyncio.wait({feeding})
         await self.settled()
-        return Durable(frames, taken, busy_s, model_s, pause_s)
+        return Durable(frames, taken, busy_s, worker_s, model_s, pause_s)
 
     async def swaps(self, subject: Subject, threads: int, count: int) -> Swaps:
         """Swap the model so many times at full load."""
@@ -153,8 +156,11 @@ class Watched:
     def busy_s(self) -> float:
         """Processor time of this process and of the workers that live."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        pids = [worker.pid for worker in self._workers if worker.pid]
-        return usage.ru_utime + usage.ru_stime + sum(map(_busy_s, pids))
+        return usage.ru_utime + usage.ru_stime + self.worker_s()
+
+    def worker_s(self) -> float:
+        """Processor time of the workers that live."""
+        return sum(_busy_s(worker.pid) for worker in self._workers if worker.pid)
 
     def _add(self, future: asyncio.Future[Outcome]) -> None:
         outcome = future.result()

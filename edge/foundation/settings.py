@@ -108,6 +108,11 @@ class EdgeSettings(BaseSettings):
         default=50.0,
         description="Milliseconds that frames handed to the model at once may take; more raise the rate under load.",
     )
+    watch: Path = Field(
+        default=Path(),
+        description="Folder whose files are inferred, then removed: raw pixels, .npy, PGM or PPM, moved in whole.",
+        json_schema_extra={SHOWN_DEFAULT: "none"},
+    )
     report_s: Seconds = Field(default=5.0, description="Seconds between two reports of the state when nothing changes.")
     telemetry_s: Seconds = Field(default=1.0, description="Seconds that one telemetry message covers.")
     trial_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(

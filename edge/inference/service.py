@@ -95,6 +95,11 @@ class Inference:
         """Since the start."""
         return self._former_crashes + (self._serving.crashes if self._serving else 0)
 
+    @property
+    def frame_bytes(self) -> int | None:
+        """Size of the frames that the serving model takes; None without a model."""
+        return self._serving.blueprint.frame_bytes if self._serving else None
+
     async def run(self) -> None:
         """Work for ever. Run it once; frames of a cancelled run are not settled, their sources hand them in again."""
         try:
