@@ -13,7 +13,7 @@ MAX_FRAME = 2**62
 MAX_SPAN = 2**32
 """The frame numbers of one batch of results lie within this of its first (they travel as 32-bit offsets)."""
 
-AS_GOOD = 1.03
+AS_GOOD = 1.01
 """A batch counts as good as the best if a frame in it takes no more than this times the shortest."""
 
 NEWS = 0.1
