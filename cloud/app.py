@@ -77,7 +77,7 @@ def compose(settings: CloudSettings) -> Iterator[Rooms]:
         identity = Identity(settings.dir)
     except (DatabaseFailed, KeysFailed, OSError) as error:
         raise StartFailed(str(error)) from error
-    registry = Registry(database, Blobs(settings.blobs), identity.sign)
+    registry = Registry(database, Blobs(settings.blobs), identity.sign, patched_versions=settings.patched_versions)
     fleet = Fleet(database)
     rollouts = Rollouts(database, registry, fleet, identity.sign, settings.deployment_days)
     try:
@@ -174,7 +174,7 @@ class _Process:
 
     def _start_link(self, broker: Address) -> None:
         name = "all" if self._roles == ROLES else "-".join(sorted(self._roles))
-        self._link = link = Link(broker, f"littoral-cloud-{name}-{secrets.token_hex(4)}")
+        self._link = link = Link(broker, f"littoral-cloud-{name}-{secrets.token_hex(4)}", mqtt=self._settings.mqtt)
         self._background("link", link.run())
         rooms = self._rooms
         if "controller" in self._roles:

@@ -39,6 +39,7 @@ COMMANDS = {
     "serve": Lazy("cloud.commands", "serve_command", "Run the cloud: API, ingest, publisher, controller."),
     "devices": Lazy("cloud.fleet.commands", "devices", "Devices: what they run and what they proved."),
     "rollout": Lazy("cloud.rollouts.commands", "rollout", "Roll a model version out, watch it, stop it."),
+    "watch-mqtt": Lazy("cloud.delivery.commands", "watch_mqtt", "Show what crosses the broker, decoded."),
     "results": Lazy("cloud.uplink.commands", "results", "Results that the devices sent."),
 }
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from edge.delivery import entities as delivery
 from edge.delivery.mqtt import Fetcher
 from edge.foundation.settings import FRAMES_SOCKET, EdgeSettings
 from edge.identity.service import DeviceIdentity, Trust
@@ -137,11 +138,12 @@ def _rooms(settings: EdgeSettings) -> Iterator[_Rooms]:
 
 def _wired(settings: EdgeSettings, identity: DeviceIdentity, trust: Trust, outbox: Outbox) -> _Rooms:
     device, slot = settings.id, DEFAULT_SLOT
-    link = Link(Address.parse(settings.broker), f"littoral-{device}", reporting_mqtt.will(device))
+    link = Link(Address.parse(settings.broker), f"littoral-{device}", reporting_mqtt.will(device), settings.mqtt)
     inference = Inference(outbox, InferenceLimits(settings.batch_frames, settings.latency_ms))
     uplink = Uplink(settings.uplink, device, outbox)
+    pace = delivery.Limits(settings.delivery_rate, settings.delivery_jitter_s)
     steps = Steps(
-        Fetcher(link, trust.manifest_keys, settings.dir / DOWNLOADS_FOLDER),
+        Fetcher(link, trust.manifest_keys, settings.dir / DOWNLOADS_FOLDER, pace),
         ModelStore.open(settings.dir / MODELS_FOLDER, slot),
         inference,
         Limits(settings.trial_s, settings.golden_timeout_s, settings.threads),

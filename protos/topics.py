@@ -7,28 +7,77 @@ Digests in topics are lower-case hex of SHA-256.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from functools import cache
 
 ROOT = "littoral/v1"
 
 MAX_CHUNK_BYTES = 64 * 1024
 MAX_MQTT_BYTES = 128 * 1024
 MAX_MANIFEST_BYTES = 96 * 1024
+MAX_REPAIR_BYTES = 4096
+"""A bitmap of 16,384 chunks, the most an artifact can have, takes 2 KB."""
 MAX_GRPC_BYTES = 4 * 1024 * 1024
 MAX_BATCH_ROWS = 4096
 MAX_ARTIFACT_BYTES = 1024 * 1024 * 1024
+MAX_DICTIONARY_BYTES = 8 * 1024 * 1024
+"""A patch by dictionary is applied with both files in memory; larger ones are patched by difference, in flat memory."""
 
 NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
 """Names of devices, models, slots and sources: what Kubernetes allows for a node, at most 63 characters."""
 
 DEFAULT_SLOT = "default"
 
-_DEVICE_TOPIC = re.compile(rf"{ROOT}/devices/(?P<device>[^/]+)/.+")
-_CHUNK_TOPIC = re.compile(rf"{ROOT}/artifacts/(?P<artifact>[0-9a-f]{{64}})/chunks/(?P<index>[0-9]{{1,7}})")
-_ARTIFACT_TOPIC = re.compile(rf"{ROOT}/artifacts/(?P<artifact>[0-9a-f]{{64}})/.+")
+_PARAMETER = re.compile(r"\{(\w+)\}")
 
-ALL_REPORTED = f"{ROOT}/devices/+/reported"
-ALL_PRESENCE = f"{ROOT}/devices/+/presence"
-ALL_REPAIR = f"{ROOT}/artifacts/+/repair"
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """What may stand for a parameter of the templates below: a regular expression, and in words."""
+
+    pattern: str
+    meaning: str
+
+
+_DIGEST = "[0-9a-f]{64}"
+PARAMETERS = {
+    "manifest": Parameter(_DIGEST, "SHA-256 of the manifest's bytes, in lower-case hex."),
+    "artifact": Parameter(_DIGEST, "SHA-256 of the uncompressed file, in lower-case hex."),
+    "index": Parameter("[0-9]{1,7}", "The chunk's place in the file as it travels, from 0."),
+    "device": Parameter(NAME.pattern, "Name of the device, unique in the fleet."),
+    "slot": Parameter(NAME.pattern, f"What the model is for; {DEFAULT_SLOT!r} for a device's main model."),
+}
+
+_ARTIFACT = f"{ROOT}/artifacts/{{artifact}}"
+_DEVICE = f"{ROOT}/devices/{{device}}"
+
+MANIFEST = f"{ROOT}/manifests/{{manifest}}"
+CHUNK = f"{_ARTIFACT}/chunks/{{index}}"
+REPAIR = f"{_ARTIFACT}/repair"
+DESIRED = f"{_DEVICE}/desired/{{slot}}"
+REPORTED = f"{_DEVICE}/reported"
+PRESENCE = f"{_DEVICE}/presence"
+
+
+@cache
+def matcher(template: str) -> re.Pattern[str]:
+    """The topics of a template, with one named group for each parameter."""
+    return re.compile(_PARAMETER.sub(lambda found: f"(?P<{found[1]}>{PARAMETERS[found[1]].pattern})", template))
+
+
+def all_of(template: str) -> str:
+    """Subscription to every topic of a template."""
+    return _PARAMETER.sub("+", template)
+
+
+ALL_REPORTED = all_of(REPORTED)
+ALL_PRESENCE = all_of(PRESENCE)
+ALL_REPAIR = all_of(REPAIR)
+ALL_MANIFESTS = all_of(MANIFEST)
+
+_DEVICE_TOPIC = matcher(f"{_DEVICE}/.+")
+_CHUNK_TOPIC = matcher(CHUNK)
+_ARTIFACT_TOPIC = matcher(f"{_ARTIFACT}/.+")
 
 
 def checked_name(name: str, what: str) -> str:
@@ -43,37 +92,37 @@ def checked_name(name: str, what: str) -> str:
 
 def manifest(digest: bytes) -> str:
     """Signed Manifest, retained, from the publisher."""
-    return f"{ROOT}/manifests/{digest.hex()}"
+    return MANIFEST.format(manifest=digest.hex())
 
 
 def chunk(artifact: bytes, index: int) -> str:
     """One chunk's bytes, retained, from the publisher."""
-    return f"{ROOT}/artifacts/{artifact.hex()}/chunks/{index}"
+    return CHUNK.format(artifact=artifact.hex(), index=index)
 
 
 def repair(artifact: bytes) -> str:
     """RepairRequest, not retained, from devices."""
-    return f"{ROOT}/artifacts/{artifact.hex()}/repair"
+    return REPAIR.format(artifact=artifact.hex())
 
 
 def desired(device: str, slot: str = DEFAULT_SLOT) -> str:
     """Signed Deployment, retained, from the publisher."""
-    return f"{ROOT}/devices/{device}/desired/{slot}"
+    return DESIRED.format(device=device, slot=slot)
 
 
 def all_desired(device: str) -> str:
     """Subscription to every slot's desired state of one device."""
-    return f"{ROOT}/devices/{device}/desired/+"
+    return DESIRED.format(device=device, slot="+")
 
 
 def reported(device: str) -> str:
     """Report, retained, from the device."""
-    return f"{ROOT}/devices/{device}/reported"
+    return REPORTED.format(device=device)
 
 
 def presence(device: str) -> str:
     """b"online" or b"offline" (the device's last will), retained, from the device or the broker on its behalf."""
-    return f"{ROOT}/devices/{device}/presence"
+    return PRESENCE.format(device=device)
 
 
 def device_of(topic: str) -> str:
@@ -81,7 +130,7 @@ def device_of(topic: str) -> str:
     found = _DEVICE_TOPIC.fullmatch(topic)
     if not found:
         raise ValueError(f"{topic!r} is not a device's topic")
-    return checked_name(found["device"], "device id")
+    return found["device"]
 
 
 def chunk_of(topic: str) -> tuple[bytes, int]:

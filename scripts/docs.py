@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import asyncapi
+
 from cloud.foundation.settings import CloudSettings
 from edge.foundation.settings import EdgeSettings
 from protos.kit import settings
@@ -29,7 +31,7 @@ def pages() -> dict[Path, str]:
         f"{HEAD}\n## The cloud: `littoral`\n\n{settings.table(CloudSettings)}\n"
         f"\n## The device: `littoral-edge`\n\n{settings.table(EdgeSettings)}\n"
     )
-    return {ROOT / "docs" / "settings.md": text}
+    return {ROOT / "docs" / "settings.md": text, ROOT / "docs" / "asyncapi.yaml": asyncapi.text()}
 
 
 def main() -> None:

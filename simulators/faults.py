@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
-import zstandard
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
@@ -18,7 +17,7 @@ from cloud.registry.entities import ModelVersion
 from cloud.registry.service import Registry
 from edge.inference.engine import BadModel, Engine
 from edge.inference.golden import golden_frames
-from protos.v1.manifest_pb2 import COMPRESSION_ZSTD, Artifact, GoldenVector, Manifest, Variant
+from protos.v1.manifest_pb2 import GoldenVector, Manifest, Variant
 from simulators.reel import HeldOut
 
 METRICS = {"int8": "accuracy_int8", "float32": "accuracy_float"}
@@ -68,7 +67,7 @@ def bad_version(
 def register_bad(registry: Registry, model: str, digits: HeldOut, seed: int, now_ms: int) -> ModelVersion:
     """Register a damaged copy of the newest version of `model`. Raises UnknownModel, NotDamaged."""
     good = registry.latest(model).parsed()
-    files = {variant.name: _file(registry, variant.artifact) for variant in good.variants}
+    files = {variant.name: registry.file(variant.artifact.digest) for variant in good.variants}
     draft, damaged = bad_version(good, files, digits, seed)
     return registry.register(draft, damaged, now_ms)
 
@@ -87,13 +86,6 @@ def answers_wrongly(model: bytes, variant: Variant, manifest: Manifest) -> bool:
 def _class(vector: GoldenVector, variant: Variant) -> int:
     output = next(expected.output for expected in vector.expected if expected.variant == variant.name)
     return int(np.frombuffer(output, np.dtype(variant.output.dtype).newbyteorder("<")).argmax())
-
-
-def _file(registry: Registry, artifact: Artifact) -> bytes:
-    travelling = b"".join(registry.chunk(artifact.digest, index) for index in range(len(artifact.chunks)))
-    if artifact.compression == COMPRESSION_ZSTD:
-        return zstandard.ZstdDecompressor().decompress(travelling, max_output_size=artifact.size)
-    return travelling
 
 
 def _overwritten(model: bytes, share: float, randomness: np.random.Generator) -> bytes:

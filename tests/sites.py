@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from cloud.foundation.broker import Kind, embedded_broker
 from protos.kit.children import bound_to
-from protos.kit.link import Address, Link
+from protos.kit.link import Address, Link, Mqtt, Will
+from simulators.ports import free_port
 
 PATIENCE_S = 90
 
@@ -24,18 +25,24 @@ os.environ["PATH"] += os.pathsep + "/usr/sbin"  # where Debian puts mosquitto; n
 _MOSQUITTO = pytest.param(
     "mosquitto", marks=pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed")
 )
+_MOSQUITTO_3 = pytest.param(
+    "mosquitto 3.1.1", marks=pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed")
+)
+Sort = Literal["amqtt", "mosquitto", "mosquitto 3.1.1"]
+"""A broker, and the version of MQTT that is spoken with it, if it speaks a newer one too."""
+
 both = pytest.mark.parametrize("kind", ["amqtt", _MOSQUITTO])
+every = pytest.mark.parametrize("kind", ["amqtt", _MOSQUITTO, _MOSQUITTO_3])
 
 
 class Site:
     """A port for a broker of one kind, and links to it."""
 
-    def __init__(self, kind: Kind, folder: Path) -> None:
-        self._kind = kind
+    def __init__(self, sort: Sort, folder: Path) -> None:
+        self._kind: Kind = "amqtt" if sort == "amqtt" else "mosquitto"
+        self._mqtt: Mqtt = "3.1.1" if sort == "mosquitto 3.1.1" else "auto"
         self._folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.address = Address("127.0.0.1", probe.getsockname()[1])
+        self.address = Address("127.0.0.1", free_port())
 
     @asynccontextmanager
     async def broker(self) -> AsyncIterator[None]:
@@ -52,10 +59,14 @@ class Site:
             await child.wait()
             await self._until(child, accepting=False)
 
+    def new(self, name: str, will: Will | None = None) -> Link:
+        """A link that its owner runs."""
+        return Link(self.address, name, will, self._mqtt)
+
     @asynccontextmanager
     async def link(self, name: str) -> AsyncIterator[Link]:
         """A running link to the broker, whether it is there or not."""
-        link = Link(self.address, name)
+        link = self.new(name)
         async with running(link):
             yield link
 
@@ -84,7 +95,7 @@ async def running(link: Link) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def scenario(kind: Kind, folder: Path, test: Callable[[Site], Awaitable[None]]) -> None:
+def scenario(kind: Sort, folder: Path, test: Callable[[Site], Awaitable[None]]) -> None:
     """Run `test`, and fail it rather than wait for ever."""
 
     async def run() -> None:

@@ -16,6 +16,8 @@ class Bundle:
 
     manifest: bytes
     """The manifest's digest."""
+    signed: bytes
+    """The signed manifest as it is published."""
     artifacts: Mapping[bytes, int]
     """How many chunks each artifact has, by its digest."""
 
@@ -27,6 +29,9 @@ class Held:
     bundle: Bundle
     needed_ms: int
     """When a device was last known to need it."""
-    complete: bool = False
+    confirmed: bool = False
+    """Whether the broker has the manifest: it acknowledged it, or showed it, on the present connection."""
+    doubted_ms: int = 0
+    """Until then a broker that was connected again may still show that it has kept the bundle."""
     retry_ms: int = 0
     """Not before then is a publication tried again that failed."""

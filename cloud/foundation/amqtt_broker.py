@@ -7,6 +7,7 @@ Found by reading and by tests/integration/test_embedded_broker.py, which fails o
 - A second connection with the same client id leaves the first one open; its last will comes at any later time.
 - A client that falls silent is never disconnected: the read timeout does nothing.
 - A packet may be of any size up to 256 MB.
+- A CONNECT of MQTT 5 is read to its end as if it were of 3.1.1, and its client waits for an answer in vain.
 - `shutdown` closes the listeners last, so that a client that reconnects meanwhile keeps it waiting.
 """
 
@@ -23,6 +24,12 @@ from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.session import Session
 
 __all__ = ["BrokerError", "EmbeddedBroker"]
+
+CONNECT = 0x10
+NEWEST_LEVEL = 4
+"""The protocol level of MQTT 3.1.1; that of MQTT 5 is 5."""
+LEVEL_REFUSED = bytes([0x20, 2, 0, 1])
+"""A CONNACK that says so, in a form that clients of both versions understand."""
 
 SILENCE_S = 5
 """Seconds beyond its keep-alive after which a silent client is gone."""
@@ -47,9 +54,14 @@ class EmbeddedBroker(Broker):  # type: ignore[misc] # amqtt comes without types
     async def stream_connected(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
     ) -> None:
-        """Serve one client, reading no packet over the limit."""
+        """Serve one client, reading no packet over the limit; one of MQTT 5 is told to use 3.1.1."""
+        head = await _head(reader)
+        if head and head[0] == CONNECT and head[-1] > NEWEST_LEVEL:
+            writer.write(LEVEL_REFUSED)
+            writer.close()
+            return
         await self._client_connected(
-            listener_name, _BoundedReader(reader, self._max_packet_bytes), StreamWriterAdapter(writer)
+            listener_name, _BoundedReader(reader, self._max_packet_bytes, head), StreamWriterAdapter(writer)
         )
 
     async def shutdown(self) -> None:
@@ -91,16 +103,32 @@ class EmbeddedBroker(Broker):  # type: ignore[misc] # amqtt comes without types
 
 
 class _BoundedReader(StreamReaderAdapter):  # type: ignore[misc] # amqtt comes without types
-    """Ends the connection instead of reading more at once than a packet may have."""
+    """Ends the connection instead of reading more at once than a packet may have. head: what was read already."""
 
-    def __init__(self, reader: asyncio.StreamReader, limit: int) -> None:
+    def __init__(self, reader: asyncio.StreamReader, limit: int, head: bytes) -> None:
         super().__init__(reader)
         self._limit = limit
+        self._head = head
 
     async def read(self, n: int = -1) -> bytes:
         if n > self._limit:
             self._reader = _ended()
-        return bytes(await super().read(n))
+        if not self._head or n < 0:
+            return bytes(await super().read(n))
+        part, self._head = self._head[:n], self._head[n:]
+        return part + bytes(await super().read(n - len(part))) if len(part) < n else part
+
+
+async def _head(reader: asyncio.StreamReader) -> bytes:
+    """A client's first bytes: kind and length of its CONNECT, the protocol's name and level; less if it ends before."""
+    head = b""
+    try:
+        head += await reader.readexactly(2)
+        while head[-1] & 0x80 and len(head) < 5:  # noqa: PLR2004 - a length has at most four bytes
+            head += await reader.readexactly(1)
+        return head + await reader.readexactly(len(b"\0\4MQTT") + 1)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return head
 
 
 def _ended() -> asyncio.StreamReader:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from protos.kit.link import Address
+from protos.kit.link import Address, Mqtt
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -29,6 +29,7 @@ class CloudSettings(BaseSettings):
     broker: str = Field(
         default="", description="MQTT broker as mqtt://[user:password@]host:port; empty: the embedded one."
     )
+    mqtt: Mqtt = Field(default="auto", description="Version of MQTT; auto: 5, or 3.1.1 if the broker lacks it.")
     broker_kind: Literal["auto", "mosquitto", "amqtt"] = Field(
         default="auto",
         description="Embedded broker: mosquitto (a child process), amqtt (in process); auto: mosquitto if installed.",
@@ -58,6 +59,13 @@ class CloudSettings(BaseSettings):
         default=30,
         ge=1,
         description="Days after which a device no longer starts a deployment it has not seen: bounds replay.",
+    )
+
+    patched_versions: int = Field(
+        default=3,
+        ge=0,
+        le=16,
+        description="Earlier versions from which a new one is patched where that is short; 0: devices fetch it whole.",
     )
 
     @field_validator("broker")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from itertools import accumulate
 
 import zstandard
 
@@ -39,8 +40,6 @@ def plan(data: bytes) -> tuple[Artifact, bytes]:
     return artifact, travelling
 
 
-def span(chunks: Sequence[ChunkRef], index: int) -> tuple[int, int]:
-    """Where chunk `index` is in the travelling form: offset and size in bytes. IndexError if there is none."""
-    if not 0 <= index < len(chunks):
-        raise IndexError(f"chunk {index} of {len(chunks)}")
-    return sum(chunk.size for chunk in chunks[:index]), chunks[index].size
+def offsets(chunks: Sequence[ChunkRef]) -> list[int]:
+    """Where each chunk begins in the travelling form, and at last where that ends, in bytes."""
+    return [0, *accumulate(chunk.size for chunk in chunks)]

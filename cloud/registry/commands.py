@@ -128,11 +128,20 @@ def _details(version: dict[str, Any]) -> RenderableType:
         ("code version", lineage["code_version"]),
         *lineage["parameters"].items(),
     ]
-    variants = [(each["name"], each["bytes"], each["chunks"], each["digest"]) for each in version["variants"]]
+    columns = ["variant", "bytes", "transfer", "patches", "digest"]
+    variants = [
+        (each["name"], each["bytes"], each["transfer"], _patches(each["patches"]), each["digest"])
+        for each in version["variants"]
+    ]
     return Group(
         table(f"{version['model']} version {version['version']}", ["fact", "value"], facts),
-        table("Variants", ["variant", "bytes", "chunks", "digest"], variants),
+        table("Variants", columns, variants),
     )
+
+
+def _patches(patches: Sequence[dict[str, Any]]) -> str:
+    """What each costs a device that holds its base, in bytes."""
+    return ", ".join(str(patch["transfer"]) for patch in patches) or "none"
 
 
 def _share(value: float | None) -> str:

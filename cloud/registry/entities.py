@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from protos.kit.patches import as_artifact, bytes_of
 from protos.v1.manifest_pb2 import Artifact, Manifest, Variant
 
 MAIN_VARIANT = "int8"
@@ -46,8 +47,9 @@ class ModelVersion:
 
 
 def artifacts(manifest: Manifest) -> list[Artifact]:
-    """Every artifact that a device may need for this model version."""
-    return [variant.artifact for variant in manifest.variants]
+    """Every artifact that a device may need for this model version, the patches to it among them."""
+    files = [variant.artifact for variant in manifest.variants]
+    return [*files, *(as_artifact(patch) for file in files for patch in file.patches)]
 
 
 def described(version: ModelVersion) -> dict[str, object]:
@@ -83,4 +85,6 @@ def _described_variant(variant: Variant) -> dict[str, object]:
         "digest": artifact.digest.hex(),
         "bytes": artifact.size,
         "chunks": len(artifact.chunks),
+        "transfer": bytes_of(artifact),
+        "patches": [{"base": patch.base.hex(), "transfer": bytes_of(patch)} for patch in artifact.patches],
     }

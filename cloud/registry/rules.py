@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from cloud.registry.entities import Unpublishable
+from protos.kit.patches import bytes_of
 from protos.topics import MAX_ARTIFACT_BYTES, MAX_MANIFEST_BYTES, checked_name
-from protos.v1.manifest_pb2 import Manifest
+from protos.v1.manifest_pb2 import Artifact, Manifest, Patch
+
+MOST_SHARE = 2 / 3
+"""Of a whole file's transfer, for all its patches together: published beside the file, they are paid for once by the
+cloud, and save each device that uses one at least a third."""
+
+ENVELOPE_BYTES = 512
+"""What signatures add to a manifest, with room for more of them."""
 
 
 def check_draft(draft: Manifest, files: Mapping[str, bytes]) -> None:
@@ -41,3 +49,27 @@ def check_size(manifest: Manifest, signed: bytes) -> None:
         f"its {len(manifest.golden)} golden vectors take {golden}, its variants' lists of chunks {chunks}. "
         "Use fewer golden vectors or a smaller model"
     )
+
+
+def affordable(artifact: Artifact, patches: Iterable[Patch]) -> list[Patch]:
+    """The patches that are worth publishing beside the whole file: the smallest, as many as MOST_SHARE allows."""
+    left, chosen = MOST_SHARE * bytes_of(artifact), list[Patch]()
+    for patch in sorted(patches, key=bytes_of):
+        left -= bytes_of(patch)
+        if left < 0:
+            break
+        chosen.append(patch)
+    return chosen
+
+
+def add_patches(manifest: Manifest, patches: Mapping[str, Sequence[Patch]]) -> None:
+    """Add to each variant's artifact its patches, by the variant's name, until the manifest is full.
+
+    A model never becomes unpublishable by them.
+    """
+    for variant in manifest.variants:
+        for patch in patches[variant.name]:
+            variant.artifact.patches.append(patch)
+            if manifest.ByteSize() + ENVELOPE_BYTES > MAX_MANIFEST_BYTES:
+                del variant.artifact.patches[-1]
+                return

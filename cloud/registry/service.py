@@ -6,26 +6,39 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
+import structlog
+import zstandard
+
 from cloud.foundation.database import Database, Transaction
-from cloud.registry import rules, store
+from cloud.registry import patches, rules, store
 from cloud.registry.blobs import Blobs
-from cloud.registry.chunks import plan, span
+from cloud.registry.chunks import offsets, plan
 from cloud.registry.entities import DamagedBlob, ModelVersion, UnknownArtifact, UnknownModel
 from protos.kit.envelope import MANIFEST
-from protos.v1.manifest_pb2 import Artifact, Manifest, Signed
+from protos.kit.patches import as_artifact
+from protos.v1.manifest_pb2 import COMPRESSION_ZSTD, Artifact, Manifest, Patch, Signed
+
+log = structlog.get_logger()
 
 Sign = Callable[[str, bytes], Signed]
 
 CACHED_ARTIFACTS = 64
+PATCHED_VERSIONS = 3
 
 
 class Registry:
-    """Registered model versions in `database`, their files in `blobs`; `sign` signs for a purpose."""
+    """Registered model versions in `database`, their files in `blobs`; `sign` signs for a purpose.
 
-    def __init__(self, database: Database, blobs: Blobs, sign: Sign) -> None:
+    patched_versions: how many earlier versions' files a new one can be patched from.
+    """
+
+    def __init__(
+        self, database: Database, blobs: Blobs, sign: Sign, *, patched_versions: int = PATCHED_VERSIONS
+    ) -> None:
         self._database = database
         self._blobs = blobs
         self._sign = sign
+        self._patched_versions = patched_versions
         self._found = lru_cache(CACHED_ARTIFACTS)(self._find_artifact)
 
     def register(self, draft: Manifest, files: Mapping[str, bytes], now_ms: int) -> ModelVersion:
@@ -36,6 +49,9 @@ class Registry:
         """
         rules.check_draft(draft, files)
         stored = {variant: self._store(data) for variant, data in files.items()}
+        # Before the transaction: it takes seconds. A version that is registered meanwhile is no base for this one.
+        bases = self._bases(draft.model)
+        patched = {name: self._patches(stored[name][0], data, bases.get(name, ())) for name, data in files.items()}
         with self._database.transaction() as connection:
             manifest = Manifest()
             manifest.CopyFrom(draft)
@@ -43,6 +59,9 @@ class Registry:
             manifest.created_ms = now_ms
             for variant in manifest.variants:
                 variant.artifact.CopyFrom(_known_or_new(connection, *stored[variant.name]))
+            rules.add_patches(manifest, patched)
+            for patch in (patch for variant in manifest.variants for patch in variant.artifact.patches):
+                _known_or_new(connection, as_artifact(patch), patch.digest)
             version = self._signed(manifest)
             store.insert(connection, version)
         return version
@@ -82,21 +101,55 @@ class Registry:
 
     def chunk(self, digest: bytes, index: int) -> bytes:
         """One chunk as it travels, checked. Raises UnknownArtifact or DamagedBlob."""
-        artifact, blob = self._found(digest)
-        try:
-            data = self._blobs.read(blob, *span(artifact.chunks, index))
-        except IndexError as error:
-            raise UnknownArtifact(f"artifact {digest.hex()}: {error}") from error
+        artifact, blob, starts = self._found(digest)
+        if not 0 <= index < len(artifact.chunks):
+            raise UnknownArtifact(f"artifact {digest.hex()}: chunk {index} of {len(artifact.chunks)}")
+        data = self._blobs.read(blob, starts[index], artifact.chunks[index].size)
         if hashlib.sha256(data).digest() != artifact.chunks[index].digest:
             raise DamagedBlob(f"chunk {index} of artifact {digest.hex()} is damaged in the blob folder")
         return data
 
-    def _find_artifact(self, digest: bytes) -> tuple[Artifact, bytes]:
+    def file(self, digest: bytes) -> bytes:
+        """An artifact's uncompressed file, checked. Raises UnknownArtifact or DamagedBlob."""
+        artifact = self.artifact(digest)
+        travelling = b"".join(self.chunk(digest, index) for index in range(len(artifact.chunks)))
+        if artifact.compression == COMPRESSION_ZSTD:
+            return zstandard.ZstdDecompressor().decompress(travelling, max_output_size=artifact.size)
+        return travelling
+
+    def _bases(self, model: str) -> Mapping[str, Sequence[bytes]]:
+        """Digests of the files that devices may hold by now, by variant, the newest first, each once."""
+        with self._database.reading() as connection:
+            versions = store.last_versions(connection, model, self._patched_versions)
+        found: dict[str, list[bytes]] = {}
+        for variant in (variant for version in versions for variant in version.parsed().variants):
+            digests = found.setdefault(variant.name, [])
+            if variant.artifact.digest not in digests:
+                digests.append(variant.artifact.digest)
+        return found
+
+    def _patches(self, artifact: Artifact, data: bytes, bases: Sequence[bytes]) -> Sequence[Patch]:
+        """Stored patches from `bases` to `data`, as many as are worth it. A base that cannot be read has none."""
+        made: dict[bytes, tuple[Patch, bytes]] = {}
+        for base in bases:
+            try:
+                if base != artifact.digest:
+                    made[base] = patches.shortest(self.file(base), data)
+            except (UnknownArtifact, DamagedBlob) as error:
+                log.warning("no patch from an earlier version", error=str(error))
+        chosen = rules.affordable(artifact, [patch for patch, _ in made.values()])
+        for patch in chosen:
+            self._blobs.put(made[patch.base][1])
+        return chosen
+
+    def _find_artifact(self, digest: bytes) -> tuple[Artifact, bytes, Sequence[int]]:
+        """How it travels, its blob, and where its chunks begin: summed up once, not for each chunk."""
         with self._database.reading() as connection:
             found = store.find_artifact(connection, digest)
         if found is None:
             raise UnknownArtifact(f"no model version has the artifact {digest.hex()}")
-        return found
+        artifact, blob = found
+        return artifact, blob, offsets(artifact.chunks)
 
     def _store(self, data: bytes) -> tuple[Artifact, bytes]:
         artifact, travelling = plan(data)

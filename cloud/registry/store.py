@@ -68,6 +68,12 @@ def all_versions(connection: Connection, model: str | None) -> list[ModelVersion
     return [found for row in connection.execute(chosen) if (found := _version(row)) is not None]
 
 
+def last_versions(connection: Connection, model: str, count: int) -> list[ModelVersion]:
+    """The newest `count` versions of a model, the newest first."""
+    chosen = select(versions).where(versions.c.model == model).order_by(versions.c.version.desc()).limit(count)
+    return [found for row in connection.execute(chosen) if (found := _version(row)) is not None]
+
+
 def models(connection: Connection) -> list[str]:
     """The names of all models."""
     return list(connection.execute(select(versions.c.model).distinct().order_by(versions.c.model)).scalars())

@@ -52,7 +52,7 @@ def _model_name(_context: click.Context, _parameter: click.Parameter, value: str
     show_default=True,
     help="The same seed gives the same model.",
 )
-@settings.options(CloudSettings, only=("dir", "database"))
+@settings.options(CloudSettings, only=("dir", "database", "patched_versions"))
 @json_option
 def train(
     *, data: str, model: str, epochs: int | None, seed: int, config: Path | None, as_json: bool, **flags: object
@@ -76,7 +76,7 @@ def _registry(chosen: CloudSettings) -> Registry:
     identity = Identity(chosen.dir)
     database = Database(chosen.database_url)
     database.create()
-    return Registry(database, Blobs(chosen.blobs), identity.sign)
+    return Registry(database, Blobs(chosen.blobs), identity.sign, patched_versions=chosen.patched_versions)
 
 
 def _train(data: str, options: Options) -> TrainedModel:

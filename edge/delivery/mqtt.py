@@ -7,34 +7,35 @@ import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from edge.delivery import rules
-from edge.delivery.entities import NotDelivered
-from edge.delivery.partial import Partial
-from edge.delivery.transfer import Progress, Transfer
-from edge.foundation.threads import finished
+from edge.delivery.artifacts import Artifacts, Held
+from edge.delivery.entities import Limits, NotDelivered
+from edge.delivery.transfer import Progress
 from protos import topics
 from protos.kit import envelope
-from protos.kit.files import digest_of
 from protos.kit.link import Link
 from protos.v1.manifest_pb2 import Artifact
 
 log = structlog.get_logger()
 
 MANIFEST_PATIENCE_S = 15.0
+NOTHING: Held = MappingProxyType({})
+NO_LIMITS = Limits()
 
 
 class Fetcher:
     """What this device lacks, from the broker. Files are kept in `folder` until `forget`."""
 
-    def __init__(self, link: Link, manifest_keys: Mapping[str, Ed25519PublicKey], folder: Path) -> None:
+    def __init__(
+        self, link: Link, manifest_keys: Mapping[str, Ed25519PublicKey], folder: Path, limits: Limits = NO_LIMITS
+    ) -> None:
         self._link = link
         self._keys = manifest_keys
-        self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        self._artifacts = Artifacts(link, folder, limits)
 
     async def manifest(self, digest: bytes) -> bytes:
         """The bytes of the manifest with this SHA-256, signed by a trusted key. Raises NotDelivered."""
@@ -59,38 +60,22 @@ class Fetcher:
         finally:
             await self._link.unsubscribe(topic)
 
-    async def artifact(self, artifact: Artifact, progress: Progress) -> Path:
+    async def artifact(self, artifact: Artifact, progress: Progress, held: Held = NOTHING) -> Path:
         """The file of an artifact: every chunk, the size and the whole digest proven.
 
-        progress is told chunks present and chunks in all. What was fetched of other artifacts is removed.
+        progress is told chunks present and chunks in all, of the patch while one is fetched. held: what is on this
+        device, and spares it chunks, most of them or all. What was fetched of other artifacts is removed.
         Raises Rejected for what can never be had, NotDelivered and OSError for what may be had later; what was received
         is then kept.
         """
-        empty = rules.plan(artifact)
-        await finished(self.forget, artifact.digest)
-        target = self._folder / f"{artifact.digest.hex()}.tflite"
-        if await finished(_holds, target, artifact.digest):
-            progress(len(empty.digests), len(empty.digests))
-            return target
-        with Partial(self._folder / f"{artifact.digest.hex()}.part", empty) as partial:
-            await finished(partial.prove)
-            await Transfer(self._link, artifact.digest, partial, progress).run()
-            await finished(partial.unpack, artifact, target)
-        return target
+        return await self._artifacts.fetch(artifact, progress, held)
 
     def forget(self, keep: bytes | None = None) -> None:
         """Remove what was fetched, whole or in part, but for the artifact `keep`."""
-        for path in self._folder.iterdir():
-            if keep is None or not path.name.startswith(keep.hex()):
-                path.unlink(missing_ok=True)
+        self._artifacts.forget(keep)
 
     def _proven(self, data: bytes, digest: bytes) -> bytes:
         payload = envelope.verify(envelope.MANIFEST, envelope.parse(data), self._keys)
         if hashlib.sha256(payload).digest() != digest or len(payload) > topics.MAX_MANIFEST_BYTES:
             raise envelope.Untrusted("a signed manifest, but another one")
         return payload
-
-
-def _holds(path: Path, digest: bytes) -> bool:
-    """Whether `path` is there, whole."""
-    return path.exists() and digest_of(path) == digest

@@ -5,22 +5,22 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-
-import zstandard
+from typing import BinaryIO
 
 from edge.delivery.entities import Chunk, Rejected
-from edge.delivery.rules import Download, accept
-from protos.kit.files import sync_folder
+from edge.delivery.rules import Download, accept, wanted
+from edge.delivery.unpacking import unpacked, write
 from protos.v1 import manifest_pb2
 
 SYNC_EVERY_BYTES = 1024 * 1024
-READ_BYTES = 256 * 1024
-MAX_WINDOW_BYTES = 8 * 1024 * 1024
-"""Memory that decompression may take, whatever the stream asks for."""
+
+Read = Callable[[BinaryIO], Iterator[bytes]]
+"""From the bytes that travelled to the file, a bounded piece at a time."""
 
 
 class Partial:
@@ -60,13 +60,26 @@ class Partial:
         """Prove each (index, bytes) and write it to its place. Raises OSError if the disk does not take one."""
         return [self._take_one(index, data) for index, data in chunks]
 
-    def unpack(self, artifact: manifest_pb2.Artifact, target: Path) -> None:
-        """Decompress into `target`, durably, and remove this file.
+    def reuse(self, others: Iterable[Path]) -> int:
+        """Take over the chunks that other files have at any of this one's places; returns how many.
+
+        A file that cannot be read has none. Raises OSError if the disk does not take one.
+        """
+        before, lacking = self.download.count, wanted(self.download)
+        for path in others:
+            for data in self._pieces_of(path, lacking):
+                self.take([(index, data) for index in lacking.pop(hashlib.sha256(data).digest())])
+        return self.download.count - before
+
+    def unpack(self, artifact: manifest_pb2.Artifact, target: Path, read: Read | None = None) -> None:
+        """Make `target` of the chunks, durably, and remove this file. `read`: how, if not as the artifact says.
 
         Raises Rejected if what the manifest promises is not the artifact, OSError if the disk is at fault.
         """
         try:
-            self._write_unpacked(artifact, target)
+            with os.fdopen(os.dup(self._descriptor), "rb") as file:
+                file.seek(0)
+                write(read(file) if read else unpacked(file, artifact), artifact, target)
         except Rejected:
             self.prove()
             if not self.download.complete:
@@ -74,6 +87,14 @@ class Partial:
             self._path.unlink(missing_ok=True)
             raise
         self._path.unlink(missing_ok=True)
+
+    def _pieces_of(self, path: Path, lacking: Mapping[bytes, object]) -> Iterator[bytes]:
+        """The pieces of another file, where this one has its chunks, that are lacking now."""
+        with suppress(OSError), path.open("rb") as file:
+            for offset, size in zip(self._offsets, self._empty.sizes, strict=False):
+                data = os.pread(file.fileno(), size, offset)
+                if hashlib.sha256(data).digest() in lacking:
+                    yield data
 
     def _take_one(self, index: int, data: bytes) -> Chunk:
         download, verdict = accept(self.download, index, data)
@@ -90,45 +111,6 @@ class Partial:
         if self._unsynced >= SYNC_EVERY_BYTES:
             os.fdatasync(self._descriptor)
             self._unsynced = 0
-
-    def _write_unpacked(self, artifact: manifest_pb2.Artifact, target: Path) -> None:
-        beside = target.with_name(f".{target.name}.unpacking")
-        try:
-            with beside.open("wb") as file:
-                for piece in self._proven_pieces(artifact):
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(target)
-        finally:
-            beside.unlink(missing_ok=True)
-        sync_folder(target.parent)
-
-    def _proven_pieces(self, artifact: manifest_pb2.Artifact) -> Iterator[bytes]:
-        """The uncompressed file; raises Rejected at the first byte too many, or at the end if it is another file."""
-        digest, size = hashlib.sha256(), 0
-        try:
-            for piece in self._pieces(artifact):
-                size += len(piece)
-                if size > artifact.size:
-                    raise Rejected(f"unpacks to more than the {artifact.size} bytes that its manifest promises")
-                digest.update(piece)
-                yield piece
-        except zstandard.ZstdError as error:
-            raise Rejected(f"cannot be unpacked: {error}") from error
-        if digest.digest() != artifact.digest:
-            raise Rejected("the unpacked bytes are not those that the manifest names")
-
-    def _pieces(self, artifact: manifest_pb2.Artifact) -> Iterator[bytes]:
-        """The uncompressed file, a bounded piece at a time."""
-        with os.fdopen(os.dup(self._descriptor), "rb") as file:
-            file.seek(0)
-            if artifact.compression == manifest_pb2.COMPRESSION_NONE:
-                yield from iter(lambda: file.read(READ_BYTES), b"")
-                return
-            decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
-            with decompressor.stream_reader(file, read_size=READ_BYTES, closefd=False) as reader:
-                yield from iter(lambda: reader.read(READ_BYTES), b"")
 
 
 def _reserve(descriptor: int, size: int) -> None:

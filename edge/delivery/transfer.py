@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import structlog
 
 from edge.delivery import rules
-from edge.delivery.entities import Chunk, NotDelivered
+from edge.delivery.entities import Asked, Chunk, Limits, NotDelivered, Step
 from edge.delivery.partial import Partial
 from edge.foundation.threads import finished
 from protos import topics
@@ -18,13 +19,14 @@ from protos.v1.delivery_pb2 import RepairRequest
 
 log = structlog.get_logger()
 
-WINDOW = 16
-MOST_WAITING = 2 * WINDOW
+MOST_WAITING = 64
 """Chunks in memory that are not yet on the disk; what a broker sends beyond it is asked for again."""
 
 FIRST_PATIENCE_S = 2.0
-MOST_REPAIRS = 8
-"""Requests in vain, while connected, after which the transfer ends as not delivered; what is here stays."""
+"""For a chunk, while none has shown how long one takes."""
+MOST_REPAIRS = 6
+"""Requests to the cloud for one chunk, minutes in all, after which the transfer ends as not delivered; what is here
+stays."""
 
 Progress = Callable[[int, int], None]
 
@@ -32,23 +34,39 @@ Progress = Callable[[int, int], None]
 class Transfer:
     """Brings the chunks that a partial file lacks."""
 
-    def __init__(self, link: Link, digest: bytes, partial: Partial, progress: Progress) -> None:
+    def __init__(
+        self,
+        link: Link,
+        digest: bytes,
+        partial: Partial,
+        progress: Progress,
+        limits: Limits,
+        *,
+        most_repairs: int = MOST_REPAIRS,
+    ) -> None:
         self._link = link
         self._digest = digest
         self._partial = partial
         self._progress = progress
+        self._most_repairs = most_repairs
+        self._jitter_s = limits.jitter_s
         self._log = log.bind(artifact=digest.hex())
-        self._asked: dict[int, float] = {}
+        self._asked: dict[int, Asked] = {}
         self._done: list[int] = []
         self._arrived: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
-        self._be_patient(0)
+        self._pace = rules.Pace()
+        self._budget = rules.Budget(limits.rate, at_s=_now())
+        self._haste = random.random()  # noqa: S311 - spreads a fleet, keeps no secret
 
     async def run(self) -> None:
         """Until every chunk is here. Raises NotDelivered, or OSError when the disk does not take a chunk."""
         self._tell()
+        if not self._partial.download.complete:
+            await asyncio.sleep(self._jitter_s * self._haste)
         try:
             while not self._partial.download.complete:
                 await self._connected()
+                await self._ask_again()
                 await self._ask()
                 await self._receive()
         finally:
@@ -58,70 +76,102 @@ class Transfer:
         """Time without a broker is nobody's delay: the link has just subscribed again to all that was asked for."""
         if not self._link.connected.is_set():
             await self._link.connected.wait()
-            self._asked = dict.fromkeys(self._asked, self._now())
-            self._be_patient(self._repairs)
+            self._granted(self._asked)
 
     async def _ask(self) -> None:
         """Fill the window once half of it is free, and give up the subscriptions that have served."""
-        wanted = rules.next_wanted(self._partial.download, self._asked, WINDOW)
-        if wanted and (len(wanted) >= WINDOW // 2 or not self._asked or self._are_last(wanted)):
-            self._asked |= dict.fromkeys(wanted, self._now())
-            await self._link.subscribe(self._take, *map(self._topic, wanted))
+        self._budget = self._budget.at(_now())
+        window = int(self._pace.window)
+        on_time = sum(not asked.attempts for asked in self._asked.values())
+        free = min(window - on_time, rules.MOST_ASKED - len(self._asked))
+        wanted = rules.next_wanted(self._partial.download, self._asked, free)
+        if len(wanted) < window // 2 and on_time and not self._are_last(wanted):
+            return
+        wanted, self._budget = rules.affordable(self._budget, self._partial.download.sizes, wanted)
+        if wanted:
+            self._asked |= dict.fromkeys(wanted, Asked(_now(), _now()))
             done, self._done = self._done, []
             await self._link.unsubscribe(*map(self._topic, done))
+            await self._subscribe(wanted)
+
+    async def _subscribe(self, indices: list[int]) -> None:
+        """What does not come is overdue from the broker's answer on: a slow one is given its time."""
+        await self._link.subscribe(self._take, *map(self._topic, indices))
+        self._granted(indices)
+
+    def _granted(self, indices: Iterable[int]) -> None:
+        for index in indices:
+            if index in self._asked:
+                self._asked[index] = replace(self._asked[index], since_s=_now())
 
     def _take(self, topic: str, data: bytes) -> None:
         """From the link: what was not asked for, or was cleared by the publisher, or is too much, is dropped."""
         _, index = topics.chunk_of(topic)
-        if data and index in self._asked and self._arrived.qsize() < MOST_WAITING:
+        asked = self._asked.get(index)
+        if data and asked and self._arrived.qsize() < MOST_WAITING:
             self._arrived.put_nowait((index, data))
+            if not asked.attempts:
+                self._pace = rules.came(self._pace, _now() - asked.requested_s, _now())
 
     async def _receive(self) -> None:
-        """Put what has come to the disk; when nothing good comes for long, have it sent again."""
+        """Put what has come to the disk, if anything comes before something else is to be done."""
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with asyncio.timeout_at(self._next_s()):
                 chunks = [await self._arrived.get()]
         except TimeoutError:
-            await self._repair()
             return
         while not self._arrived.empty():
             chunks.append(self._arrived.get_nowait())
         for (index, _), verdict in zip(chunks, await finished(self._partial.take, chunks), strict=True):
             self._count(index, verdict)
 
+    def _next_s(self) -> float:
+        """When a chunk is overdue, or the next may be asked for."""
+        if self._budget.in_debt:
+            return self._budget.free_s
+        return min((self._overdue_s(asked) for asked in self._asked.values()), default=_now())
+
     def _count(self, index: int, verdict: Chunk) -> None:
         if verdict is Chunk.CORRUPT:
-            # It stays asked for: the good one may follow, else it is asked for again with the lost ones.
             self._log.warning("chunk is not what the manifest promises", chunk=index)
+            if index in self._asked:  # it stays asked for: the good one may follow
+                self._asked[index] = rules.corrupted(self._asked[index])
             return
-        if self._asked.pop(index, None) is not None:
+        if self._asked.pop(index, None):
+            self._link.forget(self._topic(index))
             self._done.append(index)
-        self._be_patient(0)
         self._tell()
 
-    async def _repair(self) -> None:
-        lost = rules.overdue(self._asked, self._now(), self._patience_s)
+    async def _ask_again(self) -> None:
+        """For what is overdue: first the broker, then the cloud."""
+        now_s = _now()
+        lost = sorted(index for index, asked in self._asked.items() if self._overdue_s(asked) <= now_s)
         if not lost or not self._link.connected.is_set():
-            self._be_patient(self._repairs)
             return
-        if self._repairs >= MOST_REPAIRS:
+        lost, self._budget = rules.affordable(self._budget.at(now_s), self._partial.download.sizes, lost)
+        steps = {index: rules.next_step(self._asked[index].attempts) for index in lost}
+        for index in lost:
+            self._asked[index] = replace(self._asked[index], attempts=self._asked[index].attempts + 1, since_s=now_s)
+        await self._repair([index for index in lost if steps[index] is Step.REPAIR])
+        await self._subscribe([index for index in lost if steps[index] is Step.RESUBSCRIBE])
+
+    async def _repair(self, lost: list[int]) -> None:
+        if not lost:
+            return
+        rounds = max(rules.rounds(self._asked[index].attempts) for index in lost)
+        if rounds > self._most_repairs:
             missing = len(self._partial.download.digests) - self._partial.download.count
             raise NotDelivered(f"{missing} chunks have not come; asking again later")
-        self._be_patient(self._repairs + 1)
-        self._log.info("chunks asked for again", chunks=len(lost), request=self._repairs)
-        missing_bits = rules.bitmap(lost, len(self._partial.download.digests))
+        self._log.info("chunks asked for again", chunks=len(lost), request=rounds)
+        bits = rules.bitmap(lost, len(self._partial.download.digests))
         try:
-            request = RepairRequest(artifact=self._digest, missing=missing_bits).SerializeToString()
+            request = RepairRequest(artifact=self._digest, missing=bits).SerializeToString()
             await self._link.publish(topics.repair(self._digest), request)
         except Offline:
             return  # the next connect subscribes again
-        self._asked |= dict.fromkeys(lost, self._now())
 
-    def _be_patient(self, repairs: int) -> None:
-        """From now on wait as long as is due after so many requests in vain."""
-        self._repairs = repairs
-        self._patience_s = rules.patience(FIRST_PATIENCE_S, repairs, random.random())  # noqa: S311 - jitter
-        self._deadline = self._now() + self._patience_s
+    def _overdue_s(self, asked: Asked) -> float:
+        return rules.overdue_s(asked, self._pace.patience_s(FIRST_PATIENCE_S), self._haste)
 
     def _are_last(self, wanted: list[int]) -> bool:
         return self._partial.download.count + len(self._asked) + len(wanted) == len(self._partial.download.digests)
@@ -132,6 +182,6 @@ class Transfer:
     def _topic(self, index: int) -> str:
         return topics.chunk(self._digest, index)
 
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

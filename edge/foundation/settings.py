@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from protos.kit.link import Address
+from protos.kit.link import Address, Mqtt
 from protos.kit.settings import SHOWN_DEFAULT, Labels
 from protos.topics import MAX_BATCH_ROWS, checked_name
 
@@ -82,6 +82,7 @@ class EdgeSettings(BaseSettings):
         default="mqtt://127.0.0.1:1883",
         description="MQTT broker that brings models and takes reports, mqtt://[user:password@]host[:port].",
     )
+    mqtt: Mqtt = Field(default="auto", description="Version of MQTT; auto: 5, or 3.1.1 if the broker lacks it.")
     uplink: Annotated[str, AfterValidator(_checked_uplink)] = Field(
         default="127.0.0.1:8081", description="host:port of the gRPC ingest that takes the results."
     )
@@ -112,6 +113,13 @@ class EdgeSettings(BaseSettings):
         default=Path(),
         description="Folder whose files are inferred, then removed: raw pixels, .npy, PGM or PPM, moved in whole.",
         json_schema_extra={SHOWN_DEFAULT: "none"},
+    )
+    delivery_rate: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Most bytes a second that models are fetched with; 0: without limit."
+    )
+    delivery_jitter_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=0.5,
+        description="Longest wait, drawn by lot, before a model is fetched: a fleet does not begin all at once.",
     )
     report_s: Seconds = Field(default=5.0, description="Seconds between two reports of the state when nothing changes.")
     telemetry_s: Seconds = Field(default=1.0, description="Seconds that one telemetry message covers.")

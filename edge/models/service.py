@@ -66,6 +66,11 @@ class ModelStore:
                 return installed
         return None
 
+    def files(self) -> dict[bytes, Path]:
+        """The files that lie here whole, by their digest: a new one may have much in common with them."""
+        found = [self._proven(name) for name in self._journal.places]
+        return {installed.variant.artifact.digest: installed.path for installed in found if installed}
+
     def stage(self, payload: bytes, variant: str, artifact: Path) -> Installed:
         """Put a verified model into the spare place. Raises OSError, and WrongStep for a variant it does not have."""
         target = self._journal.spare

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -52,8 +52,13 @@ class Delivery(Protocol):
     async def manifest(self, digest: bytes) -> bytes:
         """The bytes of a manifest, its signature and digest verified."""
 
-    async def artifact(self, artifact: Artifact, progress: Callable[[int, int], None]) -> Path:
-        """The verified file. `progress` is told chunks present and in all. Raises Rejected for what can never be."""
+    async def artifact(
+        self, artifact: Artifact, progress: Callable[[int, int], None], held: Mapping[bytes, Path]
+    ) -> Path:
+        """The verified file. `progress` is told chunks present and in all. Raises Rejected for what can never be.
+
+        `held`: files by their digest that spare it chunks. What was fetched of other artifacts is removed.
+        """
 
     def forget(self, keep: bytes | None = None) -> None:
         """Remove the files of `artifact`, but for those of the artifact digest `keep`."""
@@ -182,8 +187,8 @@ class Steps:
     async def _fetch(self, target: Target) -> Candidate:
         payload = await self._delivery.manifest(target.manifest)
         manifest, variant = _understood(payload, target)
-        await _finished(self._delivery.forget, variant.artifact.digest)  # of versions that came to nothing
-        file = await self._delivery.artifact(variant.artifact, self._tell)
+        held = await _finished(self._models.files)
+        file = await self._delivery.artifact(variant.artifact, self._tell, held)
         return Candidate(manifest, variant, file, payload)
 
     async def _prove(self, target: Target) -> Event:

@@ -7,79 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from collections.abc import Awaitable, Callable
 
 import aiomqtt
 import structlog
 from paho.mqtt.client import topic_matches_sub
 
+from protos.kit.session import KEEPALIVE_S, QOS, Address, Client, Mqtt, Offline, Session, Versions, Will
 from protos.topics import MAX_MQTT_BYTES
+
+__all__ = ["KEEPALIVE_S", "QOS", "Address", "Link", "Mqtt", "Offline", "Will"]
 
 FIRST_DELAY_S = 0.2
 LONGEST_DELAY_S = 30.0
-KEEPALIVE_S = 10
 STEADY_S = 5.0
 """A session that lasted this long was a good one: the next reconnect starts with the shortest delay again."""
 
-QOS = 1
-REFUSED = 0x80
-"""The return code of a SUBACK for a subscription that the broker does not grant."""
-
-MAX_TOPICS_A_REQUEST = 8
-"""What AWS IoT Core takes in one SUBSCRIBE."""
-
-MAX_INFLIGHT = 64
+MOST_WAITING_BYTES = 64 * 1024 * 1024
+"""Of messages that the handlers have not taken yet. A broker that sends more than was asked for cannot fill memory."""
 
 Handler = Callable[[str, bytes], Awaitable[None] | None]
 Connected = Callable[[], Awaitable[None]]
 
-T = TypeVar("T")
-
 log = structlog.get_logger()
-
-
-class Offline(Exception):
-    """The broker cannot be reached now. What was to be said is not said; say it again after the next connect."""
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a broker listens."""
-
-    host: str
-    port: int
-    username: str | None = None
-    password: str | None = None
-
-    @classmethod
-    def parse(cls, url: str) -> Address:
-        """From `mqtt://[user:password@]host[:1883]`. Raises ValueError that says what is wrong."""
-        form = "not of the form mqtt://[user:password@]host[:port]"
-        try:
-            parts = urlsplit(url)
-            port = 1883 if parts.port is None else parts.port
-        except ValueError as error:
-            raise ValueError(f"{form}: {error}") from error
-        if parts.scheme != "mqtt" or not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
-            raise ValueError(form)
-        if port == 0:
-            raise ValueError(f"{form}: port 0 is nobody's")
-        return cls(parts.hostname, port, _decoded(parts.username), _decoded(parts.password))
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"mqtt://{host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Will:
-    """What the broker publishes, retained, when this session ends without a word."""
-
-    topic: str
-    payload: bytes
 
 
 def delay_before(attempt: int, randomness: float) -> float:
@@ -87,55 +37,19 @@ def delay_before(attempt: int, randomness: float) -> float:
     return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(attempt, 20)) * randomness)
 
 
-@dataclass(slots=True)
-class _Session:
-    """One connection. Whoever waits for the broker's answer is let go as soon as the connection is over."""
-
-    client: aiomqtt.Client
-    broker: Address
-    over: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-    def end(self) -> None:
-        if not self.over.done():
-            self.over.set_result(None)
-
-    async def ask(self, request: Coroutine[Any, Any, T]) -> T:
-        """The broker's answer. Raises Offline; a request that gets none ends the session, so that `run` reconnects."""
-        asking = asyncio.ensure_future(request)
-        try:
-            await asyncio.wait((asking, self.over), return_when=asyncio.FIRST_COMPLETED)
-            if asking.done():
-                return asking.result()
-        except aiomqtt.MqttError as error:
-            self.end()
-            raise Offline(f"connection to {self.broker} lost") from error
-        finally:
-            asking.cancel()
-        raise Offline(f"connection to {self.broker} lost")
-
-    async def subscribe(self, topics: Iterable[str]) -> None:
-        for some in _portions(topics):
-            codes = await self.ask(self.client.subscribe([(topic, QOS) for topic in some]))
-            refused = [topic for topic, code in zip(some, codes, strict=False) if code == REFUSED]
-            if refused:
-                log.warning("broker refuses a subscription", broker=str(self.broker), topics=refused)
-
-    async def unsubscribe(self, topics: Iterable[str]) -> None:
-        for some in _portions(topics):
-            await self.ask(self.client.unsubscribe(some))
-
-
 class Link:
     """Messages to and from one broker, for as long as `run` runs."""
 
-    def __init__(self, address: Address, client_id: str, will: Will | None = None) -> None:
+    def __init__(self, address: Address, client_id: str, will: Will | None = None, mqtt: Mqtt = "auto") -> None:
         self._address = address
         self._client_id = client_id
         self._will = will
+        self._versions = Versions(mqtt)
         self._handlers: dict[str, Handler] = {}
-        self._session: _Session | None = None
+        self._session: Session | None = None
         self._on_connect: list[Connected] = []
         self._inbox: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        self._waiting_bytes = 0
         self.connected = asyncio.Event()
 
     def on_connect(self, action: Connected) -> None:
@@ -154,10 +68,17 @@ class Link:
         if self._session is not None:
             await self._attempt(self._session.subscribe(topics))
 
-    async def unsubscribe(self, *topics: str) -> None:
-        """Stop what `subscribe` began."""
+    def forget(self, *topics: str) -> None:
+        """Handle no more messages on `topics`, and do not subscribe to them after a reconnect.
+
+        The broker is not told; `unsubscribe` does that, of many at once.
+        """
         for topic in topics:
             self._handlers.pop(topic, None)
+
+    async def unsubscribe(self, *topics: str) -> None:
+        """Stop what `subscribe` began."""
+        self.forget(*topics)
         if self._session is not None:
             await self._attempt(self._session.unsubscribe(topics))
 
@@ -167,7 +88,7 @@ class Link:
             raise ValueError(f"{len(payload)} bytes for {topic}: the limit is {MAX_MQTT_BYTES}")
         if self._session is None:
             raise Offline(f"not connected to {self._address}")
-        await self._session.ask(self._session.client.publish(topic, payload, qos=QOS, retain=retain))
+        await self._session.publish(topic, payload, retain=retain)
 
     async def run(self) -> None:
         """Connect, serve, and connect again, until cancelled."""
@@ -182,39 +103,29 @@ class Link:
         attempt = 0
         while True:
             connected_at = None
+            version = self._versions.next
             try:
-                async with self._new_client() as client:
-                    _insist_on_cancellation()
+                async with Client(self._address, self._client_id, self._will, version) as client:
+                    insist_on_cancellation()
                     connected_at = loop.time()
-                    log.info("connected to broker", broker=str(self._address))
-                    await self._serve(_Session(client, self._address))
+                    self._versions.connected()
+                    log.info("connected to broker", broker=str(self._address), mqtt=version.name)
+                    await self._serve(Session(client, self._address))
             except (aiomqtt.MqttError, Offline, OSError) as error:
                 event = "broker not reachable" if connected_at is None else "connection to broker lost"
-                log.warning(event, broker=str(self._address), error=str(error), attempt=attempt)
-            _insist_on_cancellation()
+                log.warning(event, broker=str(self._address), error=_reason(error), attempt=attempt, mqtt=version.name)
+                if connected_at is None and self._versions.failed(error):
+                    continue
+            insist_on_cancellation()
             if connected_at is not None and loop.time() - connected_at >= STEADY_S:
                 attempt = 0
             await asyncio.sleep(delay_before(attempt, random.random()))  # noqa: S311 - spreads a fleet, keeps no secret
             attempt += 1
 
-    def _new_client(self) -> aiomqtt.Client:
-        will = aiomqtt.Will(self._will.topic, self._will.payload, QOS, retain=True) if self._will else None
-        client = aiomqtt.Client(
-            self._address.host,
-            self._address.port,
-            username=self._address.username,
-            password=self._address.password,
-            identifier=self._client_id,
-            will=will,
-            keepalive=KEEPALIVE_S,
-            clean_session=True,
-            max_inflight_messages=MAX_INFLIGHT,
-        )
-        client.pending_calls_threshold = MAX_INFLIGHT
-        return client
-
-    async def _serve(self, session: _Session) -> None:
+    async def _serve(self, session: Session) -> None:
         """Until the connection is over, which raises MqttError or Offline."""
+        if session.client.is_lost:
+            raise Offline("the broker hung up")
         reading = asyncio.create_task(self._read(session.client), name="read")
         reading.add_done_callback(lambda _: session.end())
         try:
@@ -226,7 +137,7 @@ class Link:
         finally:
             await _stopped(reading)
 
-    async def _serve_subscribed(self, session: _Session) -> None:
+    async def _serve_subscribed(self, session: Session) -> None:
         self._session = session
         self.connected.set()
         greeting = asyncio.create_task(self._greet(), name="greet")
@@ -238,20 +149,24 @@ class Link:
             self.connected.clear()
             await _stopped(greeting)
 
-    async def _subscribe_all(self, session: _Session) -> None:
+    async def _subscribe_all(self, session: Session) -> None:
         """Handlers may be added while the broker answers: until none is missing, nobody else uses the session."""
         standing: set[str] = set()
         while missing := self._handlers.keys() - standing:
             await session.subscribe(missing)
             standing |= missing
 
-    async def _read(self, client: aiomqtt.Client) -> None:
+    async def _read(self, client: Client) -> None:
         """Apart from the handlers, so that a lost connection is seen while one of them waits for the broker."""
         async for message in client.messages:
             payload = message.payload if isinstance(message.payload, bytes) else b""
             if len(payload) > MAX_MQTT_BYTES:
                 log.warning("message over the size limit dropped", topic=str(message.topic), bytes=len(payload))
                 continue
+            self._waiting_bytes += len(payload)
+            if self._waiting_bytes > MOST_WAITING_BYTES:
+                self._waiting_bytes -= len(payload)
+                raise Offline("the broker sends more than can be taken")
             self._inbox.put_nowait((str(message.topic), payload))
 
     async def _greet(self) -> None:
@@ -266,6 +181,7 @@ class Link:
     async def _dispatch_all(self) -> None:
         while True:
             topic, payload = await self._inbox.get()
+            self._waiting_bytes -= len(payload)
             for pattern, handler in list(self._handlers.items()):
                 if pattern == topic or topic_matches_sub(pattern, topic):
                     await self._dispatch(pattern, handler, topic, payload)
@@ -289,17 +205,16 @@ class Link:
             log.debug("subscription waits for the next connect", error=str(error))
 
 
-def _portions(topics: Iterable[str]) -> list[list[str]]:
-    ordered = list(topics)
-    return [ordered[i : i + MAX_TOPICS_A_REQUEST] for i in range(0, len(ordered), MAX_TOPICS_A_REQUEST)]
+def _reason(error: Exception) -> str:
+    """What the broker said at last, if it said anything."""
+    return f"{error}: {error.__cause__}" if error.__cause__ else str(error)
 
 
-def _decoded(part: str | None) -> str | None:
-    return None if part is None else unquote(part)
+def insist_on_cancellation() -> None:
+    """Raise CancelledError if this task was told to end.
 
-
-def _insist_on_cancellation() -> None:
-    """aiomqtt may swallow it: while it waits with asyncio.wait_for (before Python 3.12), or when its goodbye fails."""
+    aiomqtt may swallow it: while it waits with asyncio.wait_for (before Python 3.12), or when its goodbye fails.
+    """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

@@ -7,11 +7,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class PatchKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PATCH_KIND_UNSPECIFIED: _ClassVar[PatchKind]
+    PATCH_KIND_DIFFERENCE: _ClassVar[PatchKind]
+    PATCH_KIND_DICTIONARY: _ClassVar[PatchKind]
+
 class Compression(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     COMPRESSION_UNSPECIFIED: _ClassVar[Compression]
     COMPRESSION_NONE: _ClassVar[Compression]
     COMPRESSION_ZSTD: _ClassVar[Compression]
+PATCH_KIND_UNSPECIFIED: PatchKind
+PATCH_KIND_DIFFERENCE: PatchKind
+PATCH_KIND_DICTIONARY: PatchKind
 COMPRESSION_UNSPECIFIED: Compression
 COMPRESSION_NONE: Compression
 COMPRESSION_ZSTD: Compression
@@ -67,16 +76,30 @@ class Variant(_message.Message):
     def __init__(self, name: _Optional[str] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., input: _Optional[_Union[TensorSpec, _Mapping]] = ..., output: _Optional[_Union[TensorSpec, _Mapping]] = ...) -> None: ...
 
 class Artifact(_message.Message):
-    __slots__ = ("digest", "size", "compression", "chunks")
+    __slots__ = ("digest", "size", "compression", "chunks", "patches")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     COMPRESSION_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    PATCHES_FIELD_NUMBER: _ClassVar[int]
     digest: bytes
     size: int
     compression: Compression
     chunks: _containers.RepeatedCompositeFieldContainer[ChunkRef]
-    def __init__(self, digest: _Optional[bytes] = ..., size: _Optional[int] = ..., compression: _Optional[_Union[Compression, str]] = ..., chunks: _Optional[_Iterable[_Union[ChunkRef, _Mapping]]] = ...) -> None: ...
+    patches: _containers.RepeatedCompositeFieldContainer[Patch]
+    def __init__(self, digest: _Optional[bytes] = ..., size: _Optional[int] = ..., compression: _Optional[_Union[Compression, str]] = ..., chunks: _Optional[_Iterable[_Union[ChunkRef, _Mapping]]] = ..., patches: _Optional[_Iterable[_Union[Patch, _Mapping]]] = ...) -> None: ...
+
+class Patch(_message.Message):
+    __slots__ = ("base", "digest", "kind", "chunks")
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    base: bytes
+    digest: bytes
+    kind: PatchKind
+    chunks: _containers.RepeatedCompositeFieldContainer[ChunkRef]
+    def __init__(self, base: _Optional[bytes] = ..., digest: _Optional[bytes] = ..., kind: _Optional[_Union[PatchKind, str]] = ..., chunks: _Optional[_Iterable[_Union[ChunkRef, _Mapping]]] = ...) -> None: ...
 
 class ChunkRef(_message.Message):
     __slots__ = ("digest", "size")

@@ -159,13 +159,6 @@ class Processes:
         )
 
 
-def free_port() -> int:
-    """A TCP port on loopback that nobody uses now, chosen by the system."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def listening(port: int) -> bool:
     """Whether somebody accepts connections on `port` of loopback."""
     with socket.socket() as probe:

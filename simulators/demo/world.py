@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx
 
-from simulators.demo.processes import POLL_S, Processes, free_port, listening
+from simulators.demo.processes import POLL_S, Processes, listening
+from simulators.ports import free_port
 
 MODEL = "digits"
 SELECTOR = {"fleet": "demo"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -22,7 +21,7 @@ from cloud.foundation.broker import embedded_broker
 from cloud.foundation.database import Database
 from cloud.identity.service import Identity
 from cloud.registry.blobs import Blobs
-from cloud.registry.entities import ModelVersion
+from cloud.registry.entities import ModelVersion, artifacts
 from cloud.registry.service import Registry
 from protos import topics
 from protos.kit import envelope
@@ -32,13 +31,9 @@ from protos.v1.frames_pb2 import FrameBatch, FramesHello, FramesMessage, FramesR
 from protos.v1.frames_pb2_grpc import FramesStub
 from protos.v1.manifest_pb2 import Manifest, Signed
 from protos.v1.report_pb2 import Receipt, Report, SlotState
+from simulators.ports import free_port
 
 DAY_MS = 86_400_000
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def now_ms() -> int:
@@ -80,10 +75,10 @@ class Cloud:
 
     async def publish(self, version: ModelVersion, *, chunks: bool = True) -> None:
         await self._say(topics.manifest(version.manifest_digest), version.signed)
-        for variant in Manifest.FromString(version.manifest).variants if chunks else ():
-            for index in range(len(variant.artifact.chunks)):
-                data = self.registry.chunk(variant.artifact.digest, index)
-                await self._say(topics.chunk(variant.artifact.digest, index), data)
+        for artifact in artifacts(version.parsed()) if chunks else ():
+            for index in range(len(artifact.chunks)):
+                data = self.registry.chunk(artifact.digest, index)
+                await self._say(topics.chunk(artifact.digest, index), data)
 
     async def deploy(
         self,

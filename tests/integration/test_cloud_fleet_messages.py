@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from cloud.foundation.database import Database
 from protos import topics
 from protos.kit.link import Link, Will
 from protos.v1.report_pb2 import Report
+from simulators.ports import free_port
 
 PATIENCE_S = 60
 PUBLIC = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
@@ -24,11 +24,6 @@ PUBLIC = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
 
 def report(device: str = "edge-1", at: int = 1) -> bytes:
     return Report(device=device, public_key=PUBLIC, labels={"site": "a"}, reported_ms=at).SerializeToString()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 @asynccontextmanager

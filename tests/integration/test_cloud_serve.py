@@ -18,17 +18,14 @@ import httpx
 import pytest
 
 from protos.v1 import uplink_pb2, uplink_pb2_grpc
+from simulators.ports import free_port
 
 PORTS = ("api", "ingest", "broker")
 
 
 def free_ports() -> dict[str, int]:
-    """A port for each part. All are bound before any is let go, so that no two are the same."""
-    sockets = {name: socket.create_server(("127.0.0.1", 0)) for name in PORTS}
-    ports = {name: bound.getsockname()[1] for name, bound in sockets.items()}
-    for bound in sockets.values():
-        bound.close()
-    return ports
+    """A port for each part."""
+    return {name: free_port() for name in PORTS}
 
 
 def command(folder: Path, ports: Mapping[str, int], *more: str) -> list[str]:

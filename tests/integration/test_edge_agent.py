@@ -92,6 +92,21 @@ def test_a_deployed_model_is_fetched_proved_committed_and_answers_frames(tmp_pat
     play(tmp_path, scenario)
 
 
+def test_a_small_change_comes_as_a_patch_to_the_model_in_use(tmp_path: Path) -> None:
+    async def scenario(cloud: Cloud, device: Device, _: AsyncExitStack) -> None:
+        first = await rolled_out(cloud, device)
+        better = register(cloud, BETTER)
+        await cloud.publish(better)
+        await cloud.deploy(better, 2)
+        slot = await cloud.slot(is_final(2))
+        assert (slot.state, slot.running) == (UPDATE_STATE_COMMITTED, better.manifest_digest)
+        patched = await device.logged("artifact patched")
+        assert bytes.fromhex(patched["base"]) == first.parsed().variants[0].artifact.digest
+        assert patched["bytes"] < patched["whole"]
+
+    play(tmp_path, scenario)
+
+
 def test_a_damaged_model_is_refused_and_the_former_runs_on(tmp_path: Path) -> None:
     async def scenario(cloud: Cloud, device: Device, _: AsyncExitStack) -> None:
         first = await rolled_out(cloud, device)

@@ -11,16 +11,15 @@ import pytest
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cloud.foundation.broker import Kind
-from edge.delivery import mqtt, transfer
+from edge.delivery import mqtt, rules, transfer
 from edge.delivery.entities import NotDelivered, Rejected
 from edge.delivery.mqtt import Fetcher
 from protos import topics
-from protos.kit import envelope
+from protos.kit import envelope, link
 from protos.kit.link import Link
 from protos.v1.delivery_pb2 import RepairRequest
 from protos.v1.manifest_pb2 import COMPRESSION_ZSTD, Artifact, ChunkRef, Manifest, Variant
-from tests.sites import Site, both, scenario
+from tests.sites import Site, Sort, every, scenario
 
 KEY, FOREIGN = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 TRUSTED = {envelope.key_id(KEY.public_key()): KEY.public_key()}
@@ -81,7 +80,9 @@ class Counter(Link):
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "LONGEST_DELAY_S", 1.0)
     monkeypatch.setattr(transfer, "FIRST_PATIENCE_S", 0.3)
+    monkeypatch.setattr(rules, "SHORTEST_PATIENCE_S", 0.1)
 
 
 def fetcher(link: Link, tmp_path: Path) -> Fetcher:
@@ -99,8 +100,8 @@ def names(tmp_path: Path) -> list[str]:
 WHOLE = [f"{ARTIFACT.digest.hex()}.tflite"]
 
 
-@both
-def test_an_artifact_comes_whole_with_its_progress_and_each_chunk_once(kind: Kind, tmp_path: Path) -> None:
+@every
+def test_an_artifact_comes_whole_with_its_progress_and_each_chunk_once(kind: Sort, tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         async with site.broker(), site.link("cloud") as cloud, site.link("edge-1") as plain:
             edge, told = Counter(plain), list[int]()
@@ -116,8 +117,8 @@ def test_an_artifact_comes_whole_with_its_progress_and_each_chunk_once(kind: Kin
     scenario(kind, tmp_path, test)
 
 
-@both
-def test_lost_corrupted_and_cleared_chunks_are_asked_for_again(kind: Kind, tmp_path: Path) -> None:
+@every
+def test_lost_corrupted_and_cleared_chunks_are_asked_for_again(kind: Sort, tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         async with site.broker(), site.link("cloud") as cloud, site.link("edge-1") as edge:
             publisher = Publisher(cloud)
@@ -133,8 +134,8 @@ def test_lost_corrupted_and_cleared_chunks_are_asked_for_again(kind: Kind, tmp_p
     scenario(kind, tmp_path, test)
 
 
-@both
-def test_a_broker_killed_in_the_middle_costs_only_time(kind: Kind, tmp_path: Path) -> None:
+@every
+def test_a_broker_killed_in_the_middle_costs_only_time(kind: Sort, tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         async with site.link("cloud") as cloud, site.link("edge-1") as edge:
             publisher, halfway = Publisher(cloud), asyncio.Event()
@@ -156,8 +157,8 @@ def test_a_broker_killed_in_the_middle_costs_only_time(kind: Kind, tmp_path: Pat
     scenario(kind, tmp_path, test)
 
 
-@both
-def test_what_was_fetched_before_a_stop_is_not_fetched_again(kind: Kind, tmp_path: Path) -> None:
+@every
+def test_what_was_fetched_before_a_stop_is_not_fetched_again(kind: Sort, tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         async with site.broker(), site.link("cloud") as cloud, site.link("edge-1") as plain:
             publisher, halfway = Publisher(cloud), asyncio.Event()
@@ -210,7 +211,9 @@ def test_a_file_that_has_decayed_is_fetched_again(tmp_path: Path) -> None:
 
 
 def test_chunks_that_never_come_end_it_and_what_came_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "FIRST_PATIENCE_S", 0.01)
+    monkeypatch.setattr(transfer, "FIRST_PATIENCE_S", 0.001)
+    monkeypatch.setattr(rules, "LONGEST_PATIENCE_S", 0.01)
+    monkeypatch.setattr(rules, "SHORTEST_PATIENCE_S", 0.001)
 
     async def test(site: Site) -> None:
         async with site.broker(), site.link("cloud") as cloud, site.link("edge-1") as edge:
@@ -225,7 +228,9 @@ def test_chunks_that_never_come_end_it_and_what_came_is_kept(tmp_path: Path, mon
 
 
 def test_an_endless_flood_of_wrong_chunks_ends_it_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transfer, "FIRST_PATIENCE_S", 0.01)
+    monkeypatch.setattr(transfer, "FIRST_PATIENCE_S", 0.001)
+    monkeypatch.setattr(rules, "LONGEST_PATIENCE_S", 0.01)
+    monkeypatch.setattr(rules, "SHORTEST_PATIENCE_S", 0.001)
 
     async def test(site: Site) -> None:
         async with site.broker(), site.link("rogue") as rogue, site.link("edge-1") as edge:
@@ -258,8 +263,8 @@ def signed(payload: bytes = MANIFEST, purpose: str = envelope.MANIFEST, key: Ed2
     return envelope.sign(purpose, payload, key).SerializeToString()
 
 
-@both
-def test_a_manifest_comes_whether_it_is_there_before_or_after_it_was_asked_for(kind: Kind, tmp_path: Path) -> None:
+@every
+def test_a_manifest_comes_whether_it_is_there_before_or_after_it_was_asked_for(kind: Sort, tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         async with site.broker(), site.link("cloud") as cloud, site.link("edge-1") as edge:
             await cloud.connected.wait()

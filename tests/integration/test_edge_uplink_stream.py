@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from edge.uplink.entities import NewBatch
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import State, Uplink
 from protos.v1.uplink_pb2 import Telemetry
+from simulators.ports import free_port
 from tests.integration.simulated_ingest import Faults, SimulatedIngest, listening, until_true
 from tests.integration.uplink_kit import batch as encoded
 from tests.integration.uplink_kit import running_cloud
@@ -197,9 +197,7 @@ def test_only_the_newest_telemetry_is_sent(outbox: Outbox) -> None:
 
 
 def test_a_server_that_comes_later_is_found(outbox: Outbox) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     ingest, names = SimulatedIngest(), append(outbox, 1, 10)
 
     async def main() -> None:

@@ -19,6 +19,7 @@ import pytest
 from cloud.foundation.broker import BrokerFailed, Kind, embedded_broker
 from protos.kit.link import Address
 from protos.topics import MAX_MQTT_BYTES
+from simulators.ports import free_port
 
 CHUNK = 64 * 1024
 PATIENCE_S = 30
@@ -28,12 +29,6 @@ MOSQUITTO = pytest.param(
     "mosquitto", marks=pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed")
 )
 both = pytest.mark.parametrize("kind", ["amqtt", MOSQUITTO])
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def with_broker(kind: Kind, folder: Path, test: Callable[[Address], Awaitable[None]]) -> None:

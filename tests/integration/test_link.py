@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from cloud.foundation.broker import Kind
+from protos.kit import link as link_module
 from protos.kit.link import Address, Link, Offline, Will
 from protos.topics import MAX_MQTT_BYTES
-from tests.sites import Site, both, running, scenario
+from tests.sites import Site, Sort, every, running, scenario
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "LONGEST_DELAY_S", 1.0)
 
 
 class Inbox:
@@ -33,10 +38,10 @@ async def gone(link: Link) -> None:
         await asyncio.sleep(0.01)
 
 
-@both
-def test_what_is_published_arrives_in_order(kind: Kind, tmp_path: Path) -> None:
+@every
+def test_what_is_published_arrives_in_order(kind: Sort, tmp_path: Path) -> None:
     async def test(site: Site) -> None:
-        inbox, link = Inbox(), Link(site.address, "one")
+        inbox, link = Inbox(), site.new("one")
         await link.subscribe(inbox, "t/+")
         async with site.broker(), running(link):
             await link.connected.wait()
@@ -47,10 +52,10 @@ def test_what_is_published_arrives_in_order(kind: Kind, tmp_path: Path) -> None:
     scenario(kind, tmp_path, test)
 
 
-@both
-def test_after_a_restart_of_the_broker_it_is_there_again_with_every_subscription(kind: Kind, tmp_path: Path) -> None:
+@every
+def test_after_a_restart_of_the_broker_it_is_there_again_with_every_subscription(kind: Sort, tmp_path: Path) -> None:
     async def test(site: Site) -> None:
-        inbox, link = Inbox(), Link(site.address, "one")
+        inbox, link = Inbox(), site.new("one")
         topics = [f"t/{number}" for number in range(20)]
         await link.subscribe(inbox, *topics[:10])
         async with running(link):
@@ -68,10 +73,30 @@ def test_after_a_restart_of_the_broker_it_is_there_again_with_every_subscription
     scenario(kind, tmp_path, test)
 
 
-@both
-def test_its_owner_is_told_of_each_connect_once_the_subscriptions_stand(kind: Kind, tmp_path: Path) -> None:
+@every
+def test_what_is_forgotten_is_not_subscribed_to_after_a_restart(kind: Sort, tmp_path: Path) -> None:
     async def test(site: Site) -> None:
-        inbox, link = Inbox(), Link(site.address, "one")
+        inbox, link = Inbox(), site.new("one")
+        await link.subscribe(inbox, "t/forgotten", "t/kept")
+        async with running(link):
+            async with site.broker():
+                await link.connected.wait()
+                link.forget("t/forgotten")
+            await gone(link)
+            async with site.broker(), site.link("other") as other:
+                await link.connected.wait()
+                await other.connected.wait()
+                for topic in ("t/forgotten", "t/kept"):
+                    await other.publish(topic, b"")
+                assert await inbox.next() == ("t/kept", b"")
+
+    scenario(kind, tmp_path, test)
+
+
+@every
+def test_its_owner_is_told_of_each_connect_once_the_subscriptions_stand(kind: Sort, tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        inbox, link = Inbox(), site.new("one")
 
         async def greet() -> None:
             await link.publish("t/here", b"hello")
@@ -87,10 +112,10 @@ def test_its_owner_is_told_of_each_connect_once_the_subscriptions_stand(kind: Ki
     scenario(kind, tmp_path, test)
 
 
-@both
-def test_a_failing_greeting_keeps_no_other_from_being_said(kind: Kind, tmp_path: Path) -> None:
+@every
+def test_a_failing_greeting_keeps_no_other_from_being_said(kind: Sort, tmp_path: Path) -> None:
     async def test(site: Site) -> None:
-        inbox, link = Inbox(), Link(site.address, "one")
+        inbox, link = Inbox(), site.new("one")
 
         async def fail() -> None:
             raise RuntimeError("no words")
@@ -107,10 +132,10 @@ def test_a_failing_greeting_keeps_no_other_from_being_said(kind: Kind, tmp_path:
     scenario(kind, tmp_path, test)
 
 
-@both
-def test_nobody_waits_for_a_broker_that_went_away(kind: Kind, tmp_path: Path) -> None:
+@every
+def test_nobody_waits_for_a_broker_that_went_away(kind: Sort, tmp_path: Path) -> None:
     async def test(site: Site) -> None:
-        link = Link(site.address, "one")
+        link = site.new("one")
         async with running(link):
             with pytest.raises(Offline):
                 await link.publish("t/a", b"")
@@ -123,10 +148,10 @@ def test_nobody_waits_for_a_broker_that_went_away(kind: Kind, tmp_path: Path) ->
     scenario(kind, tmp_path, test)
 
 
-@both
-def test_its_last_will_is_delivered_when_it_ends_without_a_word(kind: Kind, tmp_path: Path) -> None:
+@every
+def test_its_last_will_is_delivered_when_it_ends_without_a_word(kind: Sort, tmp_path: Path) -> None:
     async def test(site: Site) -> None:
-        inbox, watcher = Inbox(), Link(site.address, "watcher")
+        inbox, watcher = Inbox(), site.new("watcher")
         await watcher.subscribe(inbox, "t/presence")
         async with site.broker(), running(watcher), one_that_dies(site.address):
             assert await inbox.next() == ("t/presence", b"offline")
@@ -160,12 +185,12 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
             writer.write(data)
 
 
-@both
+@every
 def test_a_handler_that_waits_for_a_lost_broker_does_not_keep_the_link_from_coming_back(
-    kind: Kind, tmp_path: Path
+    kind: Sort, tmp_path: Path
 ) -> None:
     async def test(site: Site) -> None:
-        link = Link(site.address, "one")
+        link = site.new("one")
         handling, ended = asyncio.Event(), asyncio.Event()
 
         async def handler(*_: object) -> None:
@@ -186,10 +211,10 @@ def test_a_handler_that_waits_for_a_lost_broker_does_not_keep_the_link_from_comi
     scenario(kind, tmp_path, test)
 
 
-@both
-def test_a_message_that_its_handler_chokes_on_costs_no_later_one(kind: Kind, tmp_path: Path) -> None:
+@every
+def test_a_message_that_its_handler_chokes_on_costs_no_later_one(kind: Sort, tmp_path: Path) -> None:
     async def test(site: Site) -> None:
-        inbox, link = Inbox(), Link(site.address, "one")
+        inbox, link = Inbox(), site.new("one")
 
         def choke(topic: str, payload: bytes) -> None:
             if payload == b"poison":
@@ -206,10 +231,10 @@ def test_a_message_that_its_handler_chokes_on_costs_no_later_one(kind: Kind, tmp
     scenario(kind, tmp_path, test)
 
 
-@both
-def test_a_handler_added_while_it_connects_misses_nothing(kind: Kind, tmp_path: Path) -> None:
+@every
+def test_a_handler_added_while_it_connects_misses_nothing(kind: Sort, tmp_path: Path) -> None:
     async def test(site: Site) -> None:
-        inbox, link, other = Inbox(), Link(site.address, "one"), Link(site.address, "other")
+        inbox, link, other = Inbox(), site.new("one"), site.new("other")
         await link.subscribe(inbox, *(f"t/{number}" for number in range(40)))
         async with site.broker(), running(other), running(link):
             for number in range(40, 60):
@@ -224,10 +249,10 @@ def test_a_handler_added_while_it_connects_misses_nothing(kind: Kind, tmp_path: 
     scenario(kind, tmp_path, test)
 
 
-@both
-def test_a_new_subscription_brings_what_is_retained_also_the_second_time(kind: Kind, tmp_path: Path) -> None:
+@every
+def test_a_new_subscription_brings_what_is_retained_also_the_second_time(kind: Sort, tmp_path: Path) -> None:
     async def test(site: Site) -> None:
-        inbox, link = Inbox(), Link(site.address, "one")
+        inbox, link = Inbox(), site.new("one")
         async with site.broker(), running(link):
             await link.connected.wait()
             await link.publish("t/a", b"kept", retain=True)
@@ -265,7 +290,7 @@ def test_it_ends_when_cancelled_at_any_moment_of_connecting(tmp_path: Path) -> N
     async def test(site: Site) -> None:
         async with site.broker():
             for moment in range(60):
-                link = Link(site.address, f"one-{moment}")
+                link = site.new(f"one-{moment}")
                 async with running(link):
                     await asyncio.sleep(moment / 5000)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from simulators.demo import processes as module
-from simulators.demo.processes import PACKAGES, ProcessEnded, Processes, free_port, listening
+from simulators.demo.processes import PACKAGES, ProcessEnded, Processes, listening
+from simulators.ports import free_port
 
 SLEEPER = ["-c", "import time; print('ready', flush=True); time.sleep(600)"]
 STUBBORN = [
@@ -120,6 +122,13 @@ def test_a_process_that_does_not_stop_in_time_is_ended_and_told(tmp_path: Path) 
 
 def test_a_free_port_is_one_on_which_nobody_listens() -> None:
     assert not listening(free_port())
+
+
+def test_a_free_port_is_given_once_and_a_server_gets_it() -> None:
+    ports = [free_port() for _ in range(50)]
+    assert len(set(ports)) == len(ports)
+    with socket.create_server(("127.0.0.1", ports[0])):
+        assert listening(ports[0])
 
 
 def test_settings_of_the_persons_own_cloud_do_not_reach_the_processes(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.delivery import rules
 from edge.delivery.entities import Chunk, Rejected
@@ -102,6 +104,24 @@ def test_bytes_that_are_not_the_chunk_any_more_are_missing_after_a_restart(tmp_p
 def test_whatever_file_was_left_there_the_artifact_is_exact(tmp_path: Path, left: bytes) -> None:
     (tmp_path / "artifact.part").write_bytes(left)
     assert unpacked(tmp_path, PLAIN, PLAIN.chunks) == PLAIN.data
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=8), st.lists(st.integers(0, 5), max_size=8), st.integers(0, 99))
+def test_chunks_of_other_files_are_taken_over_and_only_those(
+    tmp_path_factory: pytest.TempPathFactory, ours: list[int], others: list[int], tail: int
+) -> None:
+    """Files are rows of chunks by their numbers; where both have the same number, its bytes need not travel."""
+    folder = tmp_path_factory.mktemp("reuse")
+    what = sent(b"".join(noise(CHUNK, number) for number in ours))
+    (folder / "other").write_bytes(b"".join(noise(CHUNK, number) for number in others) + bytes(tail))
+    with opened(folder, what) as partial:
+        reused = partial.reuse([folder / "gone", folder, folder / "other"])
+        seen = others[: len(ours)]
+        assert list(partial.download.missing) == [place for place, number in enumerate(ours) if number not in seen]
+        assert reused == partial.download.count
+        partial.take(what.chunks)
+        partial.unpack(what.artifact, folder / "model")
+    assert (folder / "model").read_bytes() == what.data
 
 
 def with_window(log: int, data: bytes) -> bytes:

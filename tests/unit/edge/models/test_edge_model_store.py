@@ -88,6 +88,18 @@ def test_a_committed_model_is_there_after_a_restart(tmp_path: Path) -> None:
     assert running(store) == running(opened(tmp_path)) == NEW
 
 
+def test_the_whole_files_of_both_places_are_offered_to_what_comes_next(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    assert store.files() == {}
+    take(store, tmp_path, OLD)
+    take(store, tmp_path, NEW)
+    assert {digest: path.read_bytes() for digest, path in store.files().items()} == {
+        hashlib.sha256(file_of(version)).digest(): file_of(version) for version in (OLD, NEW)
+    }
+    damage(store)
+    assert list(store.files()) == [hashlib.sha256(file_of(OLD)).digest()]
+
+
 def test_going_back_leaves_the_committed_model(tmp_path: Path) -> None:
     store = opened(tmp_path)
     take(store, tmp_path, OLD)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -40,6 +40,7 @@ class Shelf:
     manifests: dict[bytes, bytes] = field(default_factory=dict)
     files: dict[bytes, bytes] = field(default_factory=dict)
     fetched: list[bytes] = field(default_factory=list)
+    held: list[list[bytes]] = field(default_factory=list)
     fault: Exception | None = None
     stuck: bool = False
 
@@ -57,8 +58,12 @@ class Shelf:
             raise self.fault
         return self.manifests[digest]
 
-    async def artifact(self, artifact: Artifact, progress: Callable[[int, int], None]) -> Path:
+    async def artifact(
+        self, artifact: Artifact, progress: Callable[[int, int], None], held: Mapping[bytes, Path]
+    ) -> Path:
+        self.forget(artifact.digest)
         self.fetched.append(artifact.digest)
+        self.held.append(sorted(held))
         progress(1, 1)
         path = self.folder / artifact.digest.hex()
         await asyncio.to_thread(path.write_bytes, self.files[artifact.digest])
@@ -254,6 +259,12 @@ def test_what_runs_is_proved_again_where_its_proof_is_forgotten(device: Device) 
     assert updater.update.state is State.COMMITTED
     assert len(receipt(updater.update).golden_outputs) == 32
     assert len(device.shelf.fetched) == 1
+
+
+def test_what_lies_here_may_spare_the_next_model_its_transfer(device: Device) -> None:
+    device.settle(target(1, good(device)), target(2, good(device, 2), version=2), target(3, bad(device, 3), version=3))
+    one, two = (hashlib.sha256(file).digest() for file in GOOD)
+    assert device.shelf.held == [[], [one], sorted([one, two])]
 
 
 def test_an_empty_manifest_takes_the_model_out_of_use_for_good(device: Device) -> None:

@@ -1,0 +1,138 @@
+"""The cheapest way to an artifact: from what is here already, by a patch, or whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial as with_arguments
+from pathlib import Path
+
+import structlog
+
+from edge.delivery import rules, unpacking
+from edge.delivery.entities import Limits, NotDelivered, Rejected
+from edge.delivery.partial import Partial
+from edge.delivery.transfer import MOST_REPAIRS, Progress, Transfer
+from edge.foundation.threads import finished
+from protos.kit.files import digest_of
+from protos.kit.link import Link
+from protos.kit.patches import as_artifact, bytes_of
+from protos.v1.manifest_pb2 import COMPRESSION_NONE, Artifact, Patch
+
+log = structlog.get_logger()
+
+REPAIRS_OF_A_PATCH = 1
+"""Requests to the cloud in vain after which the whole file is fetched instead: not long, since there is another way."""
+
+Held = Mapping[bytes, Path]
+"""Files on this device by their digest. They are only read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """An artifact that is on its way."""
+
+    artifact: Artifact
+    target: Path
+    progress: Progress
+    held: Held
+
+    def part(self, patch: Patch | None = None) -> Path:
+        """Where its chunks are gathered, or those of a patch to it."""
+        return self.target.with_suffix(f".{patch.digest.hex()}.part" if patch else ".part")
+
+
+class Artifacts:
+    """Brings artifacts into `folder`, each in a file named by its digest."""
+
+    def __init__(self, link: Link, folder: Path, limits: Limits) -> None:
+        self._link = link
+        self._limits = limits
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    async def fetch(self, artifact: Artifact, progress: Progress, held: Held) -> Path:
+        """The proven file. As Fetcher.artifact."""
+        chunks = len(rules.plan(artifact).digests)
+        wanted = _Wanted(artifact, self._folder / f"{artifact.digest.hex()}.tflite", progress, held)
+        if await finished(_is_here, wanted):
+            await finished(self.forget, artifact.digest)
+            progress(chunks, chunks)
+        elif not await self._by_patch(wanted):
+            await self._whole(wanted)
+        return wanted.target
+
+    def forget(self, keep: bytes | None = None) -> None:
+        """Remove what was fetched, whole or in part, but for the artifact `keep`."""
+        for path in self._folder.iterdir():
+            if keep is None or not path.name.startswith(keep.hex()):
+                path.unlink(missing_ok=True)
+
+    async def _by_patch(self, wanted: _Wanted) -> bool:
+        """Whether a patch brought it. What is wrong with one costs its own few bytes, never the artifact."""
+        artifact, patch = wanted.artifact, rules.choose_patch(wanted.artifact, wanted.held)
+        if patch is None or wanted.part().exists():  # begun whole: there was no patch, or none that was good
+            return False
+        await finished(self.forget, artifact.digest)
+        told = log.bind(artifact=artifact.digest.hex(), patch=patch.digest.hex(), base=patch.base.hex())
+        try:
+            await self._patched(wanted, patch)
+        except (Rejected, NotDelivered) as error:
+            told.warning("no patch; the whole file is fetched", error=str(error))
+            await finished(wanted.part(patch).unlink, missing_ok=True)
+            return False
+        told.info("artifact patched", bytes=bytes_of(patch), whole=bytes_of(artifact))
+        return True
+
+    async def _patched(self, wanted: _Wanted, patch: Patch) -> None:
+        read = with_arguments(unpacking.patched, kind=patch.kind, base=wanted.held[patch.base])
+        with Partial(wanted.part(patch), rules.plan(as_artifact(patch))) as partial:
+            await finished(partial.prove)
+            await self._transfer(patch.digest, partial, wanted, REPAIRS_OF_A_PATCH)
+            await finished(partial.unpack, wanted.artifact, wanted.target, read)
+
+    async def _whole(self, wanted: _Wanted) -> None:
+        artifact = wanted.artifact
+        with self._opened(wanted) as partial:
+            await finished(partial.prove)
+            if reused := await finished(partial.reuse, self._others(wanted)):
+                log.info("chunks were here already", artifact=artifact.digest.hex(), chunks=reused)
+            await finished(self.forget, artifact.digest)
+            await self._transfer(artifact.digest, partial, wanted)
+            await finished(partial.unpack, artifact, wanted.target)
+
+    async def _transfer(
+        self, digest: bytes, partial: Partial, wanted: _Wanted, most_repairs: int = MOST_REPAIRS
+    ) -> None:
+        await Transfer(self._link, digest, partial, wanted.progress, self._limits, most_repairs=most_repairs).run()
+
+    def _opened(self, wanted: _Wanted) -> Partial:
+        """Its place on the disk; what is left of others goes only when there is no room beside it."""
+        path, empty = wanted.part(), rules.plan(wanted.artifact)
+        try:
+            return Partial(path, empty)
+        except OSError:
+            self.forget(wanted.artifact.digest)
+            return Partial(path, empty)
+
+    def _others(self, wanted: _Wanted) -> Iterable[Path]:
+        """Files that may have chunks of it: other downloads, and where its chunks are pieces of the file, files."""
+        own, plain = wanted.artifact.digest.hex(), wanted.artifact.compression == COMPRESSION_NONE
+        fetched = [path for path in self._folder.iterdir() if not path.name.startswith(own)]
+        return [*fetched, *(wanted.held.values() if plain else ())]
+
+
+def _is_here(wanted: _Wanted) -> bool:
+    """Whether the file is here whole, after it was copied if another version has the very same."""
+    digest, target = wanted.artifact.digest, wanted.target
+    if target.exists() and digest_of(target) == digest:
+        return True
+    if digest not in wanted.held:
+        return False
+    try:
+        with wanted.held[digest].open("rb") as file:
+            unpacking.write(unpacking.as_it_is(file), wanted.artifact, target)
+    except (Rejected, OSError) as error:
+        log.warning("a file on this device cannot be used again", artifact=digest.hex(), error=str(error))
+        return False
+    return True
