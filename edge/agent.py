@@ -18,10 +18,10 @@ from edge.delivery import entities as delivery
 from edge.delivery.mqtt import Fetcher
 from edge.foundation.settings import FRAMES_SOCKET, EdgeSettings
 from edge.identity.service import DeviceIdentity, Trust
-from edge.inference.folder import Folder
+from edge.inference import local as local_ends
+from edge.inference.entities import Limits as InferenceLimits
 from edge.inference.rpc import SocketUnusable, frames_server
 from edge.inference.service import Inference
-from edge.inference.service import Limits as InferenceLimits
 from edge.models.service import ModelStore
 from edge.reporting import local, offline
 from edge.reporting import mqtt as reporting_mqtt
@@ -41,7 +41,6 @@ LOCK_FILE = "agent.lock"
 OUTBOX_FILE = "outbox.sqlite"
 MODELS_FOLDER = "models"
 DOWNLOADS_FOLDER = "downloads"
-FOLDER_SOURCE = "folder"
 FAREWELL_S = 2.0
 
 log = structlog.get_logger()
@@ -178,7 +177,7 @@ async def _work(rooms: _Rooms, settings: EdgeSettings, stop: asyncio.Event) -> N
 def _tasks(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, Any, None]]:
     telemetry = offer_regularly(rooms.reporter, rooms.uplink.offer_telemetry, settings.telemetry_s)
     return {
-        **_sources(rooms, settings),
+        **local_ends.tasks(settings, rooms.inference),
         "inference": rooms.inference.run(),
         "updater": rooms.updater.run(),
         "link": rooms.link.run(),
@@ -187,12 +186,6 @@ def _tasks(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, An
         "telemetry": telemetry,
         "status": local.serve(settings.dir / local.STATUS_SOCKET, rooms.reporter.status),
     }
-
-
-def _sources(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, Any, None]]:
-    if settings.watch == Path():
-        return {}
-    return {"watched folder": Folder(settings.watch.expanduser(), FOLDER_SOURCE, rooms.inference).run()}
 
 
 async def _farewell(reports: reporting_mqtt.Reports) -> None:

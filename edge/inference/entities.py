@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from protos.topics import MAX_BATCH_ROWS
 from protos.v1.manifest_pb2 import Preprocessing, Variant
 
 
@@ -132,6 +133,22 @@ class MicroBatch:
     def last_frame(self) -> int:
         """The number of the last frame."""
         return self.runs[-1].last_frame
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """batch_frames: in a micro-batch, 1 to MAX_BATCH_ROWS. latency_ms: what one may take, by which fewer frames go in.
+
+    queue_frames: frames that one source may have unsettled.
+    """
+
+    batch_frames: int = 1024
+    latency_ms: float = 50.0
+    queue_frames: int = 8192
+
+    def __post_init__(self) -> None:
+        if not 0 < self.batch_frames <= MAX_BATCH_ROWS:
+            raise ValueError(f"batch_frames is {self.batch_frames}: use 1 to {MAX_BATCH_ROWS}")
 
 
 @dataclass(frozen=True, slots=True)

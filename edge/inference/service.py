@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,12 +18,12 @@ import structlog
 
 from edge.inference import rules, supervisor
 from edge.inference.answering import Answering, Start
-from edge.inference.entities import Blueprint, FrameRun, MicroBatch, Outcome, Overload, SourceBusy, Stats
+from edge.inference.entities import Blueprint, FrameRun, Limits, MicroBatch, Outcome, Overload, SourceBusy, Stats
 from edge.inference.intake import Intake
 from edge.inference.latencies import Latencies
 from edge.uplink.entities import NewBatch, OutboxFailed
 from edge.uplink.outbox import Outbox
-from protos.topics import MAX_BATCH_ROWS, checked_name
+from protos.topics import checked_name
 
 AHEAD = 2
 """Micro-batches with the model at once: while it infers one, the next is there already."""
@@ -48,22 +48,6 @@ class _Work:
     outcome: Outcome | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """batch_frames: in a micro-batch, 1 to MAX_BATCH_ROWS. latency_ms: what one may take, by which fewer frames go in.
-
-    queue_frames: frames that one source may have unsettled.
-    """
-
-    batch_frames: int = 1024
-    latency_ms: float = 50.0
-    queue_frames: int = 8192
-
-    def __post_init__(self) -> None:
-        if not 0 < self.batch_frames <= MAX_BATCH_ROWS:
-            raise ValueError(f"batch_frames is {self.batch_frames}: use 1 to {MAX_BATCH_ROWS}")
-
-
 class Inference:
     """The device's inference. All methods belong on the event loop of `run`.
 
@@ -85,10 +69,15 @@ class Inference:
         self._changed = asyncio.Event()
         self._latencies = Latencies()
         self._former_crashes = 0
+        self._listeners: list[Callable[[NewBatch], None]] = []
         self.inferences = 0
         self.errors = 0
         self.dropped = 0
         self._counted = (0, 0, 0)  # inferences, errors and dropped frames at the last `stats`
+
+    def on_results(self, listener: Callable[[NewBatch], None]) -> None:
+        """Call `listener` with each batch once it is durable; one of count 0 has no results. It must not wait."""
+        self._listeners.append(listener)
 
     @property
     def crashes(self) -> int:
@@ -245,7 +234,11 @@ class Inference:
                 await asyncio.sleep(wait_s)
             self._committed = loop.time()
             ready = self._ready()
-            await self._store([_new(work) for work in ready])
+            batches = [_new(work) for work in ready]
+            await self._store(batches)
+            for listener in self._listeners:
+                for batch in batches:
+                    listener(batch)
             for work in ready:
                 self._work.popleft()
                 self._settle(work)

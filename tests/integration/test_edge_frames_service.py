@@ -16,9 +16,9 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from edge.inference.entities import Blueprint
+from edge.inference.entities import Blueprint, Limits
 from edge.inference.rpc import SocketUnusable, frames_server
-from edge.inference.service import Inference, Limits
+from edge.inference.service import Inference
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
 from protos.kit.columns import decode

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.inference.entities import Blueprint, FrameRun
+from edge.inference.entities import Blueprint, FrameRun, Limits
 from edge.inference.intake import Intake
-from edge.inference.service import Inference, Limits
+from edge.inference.service import Inference
 from edge.inference.supervisor import Worker
 from edge.uplink.outbox import Outbox
 from protos.kit.columns import decode

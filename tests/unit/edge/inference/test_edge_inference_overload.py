@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge.inference import rules
-from edge.inference.entities import Answers, FrameRun, Overload
+from edge.inference.entities import Answers, FrameRun, Limits, Overload
 from edge.inference.intake import Intake
-from edge.inference.service import Inference, Limits
+from edge.inference.service import Inference
 from edge.uplink.outbox import Outbox
 from protos.kit.columns import decode
 from tests import in_thread, tiny_models

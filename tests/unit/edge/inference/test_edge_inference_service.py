@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.inference.entities import Answers, Blueprint, FrameRun, Reply, SourceBusy
+from edge.inference.entities import Answers, Blueprint, FrameRun, Limits, Reply, SourceBusy
 from edge.inference.intake import Intake
-from edge.inference.service import Inference, Limits
+from edge.inference.service import Inference
 from edge.uplink.outbox import Outbox
 from protos.kit.columns import Results, decode
 from tests import in_thread, tiny_models

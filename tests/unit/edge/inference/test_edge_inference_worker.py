@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from edge.inference import supervisor
-from edge.inference.entities import BadModel, Blueprint, FrameRun
+from edge.inference.entities import BadModel, Blueprint, FrameRun, Limits
 from edge.inference.intake import Intake
-from edge.inference.service import Inference, Limits
+from edge.inference.service import Inference
 from edge.inference.supervisor import Worker
 from edge.uplink.outbox import Outbox
 from protos.kit.columns import decode
@@ -253,7 +253,7 @@ _AGENT = """
 import asyncio, sys
 from pathlib import Path
 from edge.inference import supervisor
-from edge.inference.entities import Blueprint
+from edge.inference.entities import Blueprint, Limits
 from tests import tiny_models
 
 async def main():
