@@ -40,6 +40,7 @@ class InThread:
         self.cost = Cost(0.0, 0.0, 1)
         self.most = rules.slot_frames(most, blueprint.frame_bytes)
         self.crashes = 0
+        self.pid = os.getpid()
         self._engine = engine
         layout = Layout(SLOTS, self.most, blueprint.frame_bytes)
         memory = share(layout)

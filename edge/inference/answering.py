@@ -28,6 +28,10 @@ class Answering(Protocol):
     def crashes(self) -> int:
         """How often its process ended without being told to."""
 
+    @property
+    def pid(self) -> int | None:
+        """The process that answers now; None while it is started again."""
+
     def answer(self, batch: MicroBatch) -> asyncio.Future[Outcome]:
         """Take a micro-batch of at most `most` frames of the right size."""
 

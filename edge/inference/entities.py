@@ -183,11 +183,12 @@ class Reply:
 class Stats:
     """One interval. inferences, errors: frames with and without a result. dropped: by overload, never inferred.
 
-    Latency: frame taken to result, µs.
+    crashes: ends of a model's process that nobody ordered. Latency: frame taken to result, µs.
     """
 
     inferences: int
     errors: int
     dropped: int
+    crashes: int
     latency_p50_us: int
     latency_p95_us: int

@@ -73,7 +73,7 @@ class Inference:
         self.inferences = 0
         self.errors = 0
         self.dropped = 0
-        self._counted = (0, 0, 0)  # inferences, errors and dropped frames at the last `stats`
+        self._counted = (0, 0, 0, 0)  # inferences, errors, dropped frames and crashes at the last `stats`
 
     def on_results(self, listener: Callable[[NewBatch], None]) -> None:
         """Call `listener` with each batch once it is durable; one of count 0 has no results. It must not wait."""
@@ -83,6 +83,11 @@ class Inference:
     def crashes(self) -> int:
         """Since the start."""
         return self._former_crashes + (self._serving.crashes if self._serving else 0)
+
+    @property
+    def pid(self) -> int | None:
+        """The serving model's process; None without one."""
+        return self._serving.pid if self._serving else None
 
     @property
     def frame_bytes(self) -> int | None:
@@ -156,9 +161,9 @@ class Inference:
     def stats(self) -> Stats:
         """What happened since the last call."""
         p50, p95 = self._latencies.read()
-        before, self._counted = self._counted, (self.inferences, self.errors, self.dropped)
-        inferences, errors, dropped = (now - then for now, then in zip(self._counted, before, strict=True))
-        return Stats(inferences, errors, dropped, p50, p95)
+        before, self._counted = self._counted, (self.inferences, self.errors, self.dropped, self.crashes)
+        inferences, errors, dropped, crashes = (now - then for now, then in zip(self._counted, before, strict=True))
+        return Stats(inferences, errors, dropped, crashes, p50, p95)
 
     @contextmanager
     def _counting(self, intake: Intake) -> Iterator[None]:
