@@ -17,8 +17,8 @@ class Intake:
     """A source's queue. Frames that it accepted end in exactly one way: settled, or dropped where overload drops.
 
     Only a source that leaves before gets those that wait back, to hand them in again; one that cannot wait has lost
-    them. limit: how many frames of a size it may have unsettled now. watermark: last frame settled for good. dropped:
-    frames so far. Use it on one event loop.
+    them. limit: how many frames of a size it may have unsettled now. watermark: last frame settled for good. accepted:
+    last frame taken. dropped: frames so far. Use it on one event loop.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Intake:
         self.dropped = 0
         self._limit = limit
         self._overload = overload
-        self._accepted = watermark
+        self.accepted = watermark
         self._waiting: deque[FrameRun] = deque()
         self._waiting_frames = 0
         self._ended = False
@@ -51,7 +51,7 @@ class Intake:
 
     async def put(self, run: FrameRun) -> None:
         """Accept the frames that are new, as soon as there is room for them; old ones are answered again."""
-        run = run.part(rules.known(run.first_frame, len(run), self._accepted), len(run))
+        run = run.part(rules.known(run.first_frame, len(run), self.accepted), len(run))
         if not len(run):
             self._owes_reply = True
             return self._tell()
@@ -61,7 +61,7 @@ class Intake:
             await self._changed.wait()
         if self.left:
             return None
-        self._accepted = run.last_frame
+        self.accepted = run.last_frame
         self._waiting.append(run)
         self._waiting_frames += len(run)
         return None

@@ -17,10 +17,13 @@ import numpy as np
 from edge.inference import rules
 from edge.inference.entities import FrameRun, MalformedFrames, Overload, SourceBusy
 from edge.inference.intake import Intake
+from edge.inference.open_inference import OpenInference
+from edge.inference.requests import Requests
 from edge.inference.service import Inference
 from protos.topics import MAX_GRPC_BYTES
 from protos.v1.frames_pb2 import OVERLOAD_DROP_OLDEST, OVERLOAD_WAIT, FramesMessage, FramesReply
 from protos.v1.frames_pb2_grpc import FramesServicer, add_FramesServicer_to_server
+from protos.v1.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 
 MAX_SOCKET_PATH_BYTES = 107
 """Linux keeps a Unix socket's path in 108 bytes, the last one zero."""
@@ -81,22 +84,27 @@ class FramesService(FramesServicer):
 
 @asynccontextmanager
 async def frames_server(inference: Inference, path: Path) -> AsyncIterator[None]:
-    """Serve frames at `path` within the block. A socket that a killed agent left there is removed.
+    """Serve frames and questions at `path` within the block. A socket that a killed agent left there is removed.
 
     Raises SocketUnusable.
     """
     _make_way(path)
     server = grpc.aio.server(options=_SERVER)
     add_FramesServicer_to_server(FramesService(inference), server)  # type: ignore[no-untyped-call]
+    requests = Requests(inference)
+    add_GRPCInferenceServiceServicer_to_server(OpenInference(requests), server)  # type: ignore[no-untyped-call]
     try:
         server.add_insecure_port(f"unix:{path}")
     except RuntimeError as error:
         raise SocketUnusable(f"cannot listen at {path}: mend the rights of its folder") from error
     await server.start()
+    asking = asyncio.create_task(requests.run(), name="questions of applications")
     try:
         yield
     finally:
         await server.stop(grace=None)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
         await asyncio.to_thread(path.unlink, missing_ok=True)
 
 

@@ -90,6 +90,11 @@ class Inference:
         return self._serving.pid if self._serving else None
 
     @property
+    def blueprint(self) -> Blueprint | None:
+        """Of the model that serves; None without one."""
+        return self._serving.blueprint if self._serving else None
+
+    @property
     def frame_bytes(self) -> int | None:
         """Size of the frames that the serving model takes; None without a model."""
         return self._serving.blueprint.frame_bytes if self._serving else None
