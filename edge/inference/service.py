@@ -128,10 +128,10 @@ class Inference:
             leaving = self._leaving[model] = asyncio.create_task(model.retire(), name="retire a model")
             leaving.add_done_callback(lambda _: self._leaving.pop(model))
 
-    async def answered(self) -> None:
-        """Return when all that is with the model now has its results, or none for good."""
+    async def settled(self) -> None:
+        """Return when all that is with the model now is settled: its results are durable, or its errors counted."""
         given = tuple(self._work)
-        while any(work.outcome is None for work in given):
+        while any(work in self._work for work in given):
             await self._changed.wait()
 
     @asynccontextmanager
@@ -252,6 +252,7 @@ class Inference:
             for work in ready:
                 self._work.popleft()
                 self._settle(work)
+            self._tell()
 
     def _ready(self) -> list[_Work]:
         return list(takewhile(lambda work: work.outcome, self._work))

@@ -217,19 +217,28 @@ class Steps:
         return TakenOver()
 
     async def _hold(self) -> Event:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._limits.trial_s
-        while (left := end - loop.time()) > 0:
-            await asyncio.sleep(min(left, WATCH_S))
-            if trouble := self._trouble():
-                return Broke(trouble)
-        await self._inference.answered()  # what it was given in its trial it must not hang on
-        if trouble := self._trouble():
+        if trouble := await self._tried() or self._trouble():
             return Broke(trouble)
         await _finished(self._models.commit)
         self._candidate = None
         await self._tidy()
         return Held()
+
+    async def _tried(self) -> str:
+        """What goes wrong until the trial is over, and all that the model was given in it is settled; empty: nothing."""
+        ending = asyncio.create_task(self._end_of_trial(), name="end of a trial")
+        try:
+            while not ending.done():
+                if trouble := self._trouble():
+                    return trouble
+                await asyncio.wait({ending}, timeout=WATCH_S)
+        finally:
+            ending.cancel()
+        return ""
+
+    async def _end_of_trial(self) -> None:
+        await asyncio.sleep(self._limits.trial_s)
+        await self._inference.settled()  # a model that hangs on its frames has not held
 
     def _trouble(self) -> str:
         """What went wrong in this trial; empty: nothing."""

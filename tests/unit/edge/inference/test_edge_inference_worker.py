@@ -207,14 +207,11 @@ def test_frames_of_a_model_that_cannot_be_started_again_wait_for_the_next_model(
 
 def test_what_a_model_was_given_is_waited_for(play: Play) -> None:
     async def scene(device: Device) -> None:
-        await device.feed(SLOW)
-        await asyncio.sleep(0)
-        await device.inference.answered()
-        assert device.intake.held in {0, FRAMES}
+        await device.inference.settled()  # nothing yet
         await device.feed(HANG)
-        await asyncio.sleep(0.05)
-        await device.inference.answered()
-        assert device.inference.crashes == 2
+        await until(lambda: device.intake.in_work > 0)
+        await device.inference.settled()
+        assert (device.inference.errors, device.inference.crashes) == (FRAMES, 2)
 
     play(scene)
 
