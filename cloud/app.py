@@ -17,6 +17,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 
+from cloud.delivery.metadata import MetadataPublisher
 from cloud.delivery.mqtt import Publisher
 from cloud.fleet import routes as fleet_routes
 from cloud.fleet.mqtt import FleetMessages
@@ -24,7 +25,9 @@ from cloud.fleet.service import Fleet
 from cloud.foundation.broker import BrokerFailed, embedded_broker
 from cloud.foundation.database import Database, DatabaseFailed
 from cloud.foundation.settings import CloudSettings
+from cloud.identity import routes as identity_routes
 from cloud.identity.service import Identity
+from cloud.identity.trust import FleetTrust
 from cloud.registry import routes as registry_routes
 from cloud.registry.blobs import Blobs
 from cloud.registry.entities import UnknownModel
@@ -60,7 +63,7 @@ class Rooms:
     """The services of one process."""
 
     database: Database
-    identity: Identity
+    trust: FleetTrust
     registry: Registry
     fleet: Fleet
     rollouts: Rollouts
@@ -75,13 +78,16 @@ def compose(settings: CloudSettings) -> Iterator[Rooms]:
         database = Database(settings.database_url)
         database.create()
         identity = Identity(settings.dir)
+        trust = FleetTrust.of(settings, database, identity)
+        blobs, patched = Blobs(settings.blobs), settings.patched_versions
+        registry = Registry(database, blobs, identity.sign, trust.list_version, patched_versions=patched)
+        trust.prepare(registry.registered, _now_ms())
     except (DatabaseFailed, KeysFailed, OSError) as error:
         raise StartFailed(str(error)) from error
-    registry = Registry(database, Blobs(settings.blobs), identity.sign, patched_versions=settings.patched_versions)
     fleet = Fleet(database)
     rollouts = Rollouts(database, registry, fleet, identity.sign, settings.deployment_days)
     try:
-        yield Rooms(database, identity, registry, fleet, rollouts, Ingest(database, known_versions(registry)))
+        yield Rooms(database, trust, registry, fleet, rollouts, Ingest(database, known_versions(registry)))
     finally:
         database.close()
 
@@ -181,6 +187,7 @@ class _Process:
             self._background("fleet messages", FleetMessages(link, rooms.fleet).run())
             self._background("controller", Controller(rooms.rollouts).run())
         if "publisher" in self._roles:
+            self._background("metadata", MetadataPublisher(link, rooms.trust).run())
             self._background("publisher", Publisher(link, rooms.registry, rooms.fleet).run())
 
     def _bind_ingest(self) -> tuple[IngestServer, Merger]:
@@ -230,12 +237,13 @@ class _Process:
     def _api(self) -> FastAPI:
         rooms = self._rooms
         routers = [
+            identity_routes.router(rooms.trust),
             registry_routes.router(rooms.registry),
             fleet_routes.router(rooms.fleet),
             rollouts_routes.router(rooms.rollouts),
             uplink_routes.router(rooms.ingest),
         ]
-        return create_api(routers, rooms.identity.trust, self._readiness)
+        return create_api(routers, self._readiness)
 
     def _readiness(self) -> dict[str, bool]:
         parts = {"database": _answers(self._rooms.database), "serving": not self._stop.is_set()}
@@ -294,7 +302,11 @@ def _until_signalled() -> Iterator[asyncio.Event]:
 
 
 def _take_telemetry(fleet: Fleet, device: str, telemetry: Telemetry) -> None:
-    fleet.telemetry(device, telemetry, int(time.time() * 1000))
+    fleet.telemetry(device, telemetry, _now_ms())
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _answers(database: Database) -> bool:

@@ -36,6 +36,7 @@ class Lazy:
 COMMANDS = {
     "train": Lazy("cloud.training.commands", "train", "Train a model, quantise, judge, sign and register it."),
     "models": Lazy("cloud.registry.commands", "models", "List and show registered model versions."),
+    "keys": Lazy("cloud.identity.commands", "keys", "The keys that devices trust: make, list, replace, sign offline."),
     "serve": Lazy("cloud.commands", "serve_command", "Run the cloud: API, ingest, publisher, controller."),
     "devices": Lazy("cloud.fleet.commands", "devices", "Devices: what they run and what they proved."),
     "rollout": Lazy("cloud.rollouts.commands", "rollout", "Roll a model version out, watch it, stop it."),

@@ -1,4 +1,4 @@
-"""The whole HTTP API: every room's routes, and what belongs to no room: trust, health, the limit of a request."""
+"""The whole HTTP API: every room's routes, and what belongs to no room: health, the limit of a request."""
 
 from __future__ import annotations
 
@@ -14,22 +14,16 @@ MAX_BODY_BYTES = 1024 * 1024
 
 def create_api(
     routers: Iterable[APIRouter],
-    trust: Callable[[], Mapping[str, Mapping[str, str]]],
     readiness: Callable[[], Mapping[str, bool]],
 ) -> FastAPI:
     """The API made of the rooms' routers.
 
-    `trust` gives the public keys; `readiness` tells of each part of this process whether it can do its work now.
+    `readiness` tells of each part of this process whether it can do its work now.
     """
     api = FastAPI(title="Littoral", version=_version(), description="Models to the edge, results to the cloud.")
     for router in routers:
         api.include_router(router)
     api.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
-
-    @api.get("/api/v1/trust", tags=["identity"])
-    def get_trust() -> Mapping[str, Mapping[str, str]]:
-        """The public keys that a device must know before its first start: the content of its trust.json."""
-        return trust()
 
     @api.get("/healthz", tags=["health"])
     def healthz() -> dict[str, str]:

@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import json
 import os
+import platform
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,23 +17,30 @@ import structlog
 
 from edge.delivery import entities as delivery
 from edge.delivery.mqtt import Fetcher
+from edge.delivery.trust import Trust
+from edge.delivery.trust_sources import FromApi, FromBroker, Source
+from edge.foundation.clock import now_ms
 from edge.foundation.settings import FRAMES_SOCKET, EdgeSettings
-from edge.identity.service import DeviceIdentity, Trust
+from edge.foundation.version import agent_version
+from edge.identity.service import DeviceIdentity, read_root
 from edge.inference import local as local_ends
+from edge.inference import operators
 from edge.inference.entities import Limits as InferenceLimits
 from edge.inference.rpc import SocketUnusable, frames_server
 from edge.inference.service import Inference
 from edge.models.service import ModelStore
 from edge.reporting import local, offline
 from edge.reporting import mqtt as reporting_mqtt
-from edge.reporting.service import Parts, Reporter, now_ms, offer_regularly
+from edge.reporting.service import Parts, Reporter, offer_regularly
 from edge.update.memory import Memory
 from edge.update.mqtt import DesiredState
+from edge.update.requirements import Facts
 from edge.update.service import Updater
 from edge.update.steps import Limits, Steps
 from edge.uplink.entities import OutboxFailed
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
+from protos.kit.files import remove_leftovers
 from protos.kit.keys import KeysFailed
 from protos.kit.link import Address, Link
 from protos.topics import DEFAULT_SLOT
@@ -41,6 +49,7 @@ LOCK_FILE = "agent.lock"
 OUTBOX_FILE = "outbox.sqlite"
 MODELS_FOLDER = "models"
 DOWNLOADS_FOLDER = "downloads"
+METADATA_FOLDER = "metadata"
 FAREWELL_S = 2.0
 
 log = structlog.get_logger()
@@ -77,6 +86,7 @@ class _Rooms:
     outbox: Outbox
     inference: Inference
     link: Link
+    trust: Trust
     updater: Updater
     desired: DesiredState
     uplink: Uplink
@@ -86,7 +96,10 @@ class _Rooms:
 
 @contextmanager
 def holding(folder: Path, device: str) -> Iterator[None]:
-    """The data folder is this process's alone within the block. Raises AgentFailed if another agent has it."""
+    """The data folder is this process's alone within the block. Raises AgentFailed if another agent has it.
+
+    What a kill left half written in it is removed.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK_FILE).open("a+") as file:
         try:
@@ -97,6 +110,7 @@ def holding(folder: Path, device: str) -> Iterator[None]:
                 f"another agent (device {holder['device']}, process {holder['pid']}) runs on the data folder {folder}: "
                 "end it, or give this one a folder of its own with --dir"
             ) from None
+        remove_leftovers(folder)
         file.truncate(0)
         file.write(json.dumps({"device": device, "pid": os.getpid()}))
         file.flush()
@@ -127,33 +141,42 @@ def _holder(folder: Path) -> dict[str, object] | None:
 
 @contextmanager
 def _rooms(settings: EdgeSettings) -> Iterator[_Rooms]:
-    identity, trust = DeviceIdentity.load(settings.dir, settings.id), Trust.read(settings.trust)
+    identity, root = DeviceIdentity.load(settings.dir, settings.id), read_root(settings.trust)
     outbox = Outbox.open(settings.dir / OUTBOX_FILE, settings.outbox_bytes)
     try:
-        yield _wired(settings, identity, trust, outbox)
+        yield _wired(settings, identity, root, outbox)
     finally:
         outbox.close()
 
 
-def _wired(settings: EdgeSettings, identity: DeviceIdentity, trust: Trust, outbox: Outbox) -> _Rooms:
+def _wired(settings: EdgeSettings, identity: DeviceIdentity, root: bytes, outbox: Outbox) -> _Rooms:
     device, slot = settings.id, DEFAULT_SLOT
     link = Link(Address.parse(settings.broker), f"littoral-{device}", reporting_mqtt.will(device), settings.mqtt)
+    trust = _trust(settings, root, link)
     inference = Inference(outbox, InferenceLimits(settings.batch_frames, settings.latency_ms))
     uplink = Uplink(settings.uplink, device, outbox)
     pace = delivery.Limits(settings.delivery_rate, settings.delivery_jitter_s)
     steps = Steps(
-        Fetcher(link, trust.manifest_keys, settings.dir / DOWNLOADS_FOLDER, pace),
+        Fetcher(link, trust, settings.dir / DOWNLOADS_FOLDER, pace),
         ModelStore.open(settings.dir / MODELS_FOLDER, slot),
         inference,
         Limits(settings.trial_s, settings.golden_timeout_s, settings.threads),
+        Facts(platform.machine(), agent_version(), operators.known()),
     )
     updater = Updater(device, Memory(settings.dir, slot), steps, identity.sign, now_ms)
-    parts = Parts(updater, inference, outbox, lambda: uplink.state.value)
+    parts = Parts(updater, inference, outbox, lambda: uplink.state.value, lambda: trust.alarms)
     reporter = Reporter(identity, settings.labels, slot, parts)
     reports = reporting_mqtt.Reports(link, device, reporter.report, settings.report_s)
     updater.on_change = reports.changed
-    desired = DesiredState(link, updater, device, slot, trust.deployment_keys)
-    return _Rooms(outbox, inference, link, updater, desired, uplink, reporter, reports)
+    desired = DesiredState(link, updater, device, slot, trust)
+    return _Rooms(outbox, inference, link, trust, updater, desired, uplink, reporter, reports)
+
+
+def _trust(settings: EdgeSettings, root: bytes, link: Link) -> Trust:
+    sources: list[Source] = [FromBroker(link)]
+    if settings.api:
+        sources.append(FromApi(settings.api))
+    return Trust(settings.dir / METADATA_FOLDER, root, sources, settings.metadata_s, now_ms)
 
 
 async def _work(rooms: _Rooms, settings: EdgeSettings, stop: asyncio.Event) -> None:
@@ -181,6 +204,8 @@ def _tasks(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, An
         "inference": rooms.inference.run(),
         "updater": rooms.updater.run(),
         "link": rooms.link.run(),
+        "trust": rooms.trust.run(),
+        "desired state": rooms.desired.run(),
         "uplink": rooms.uplink.run(),
         "reports": rooms.reports.run(),
         "telemetry": telemetry,

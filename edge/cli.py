@@ -92,6 +92,7 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("update", found["state"]),
         ("reason", found["reason"]),
+        *(("alarm", alarm) for alarm in found["alarms"]),
         ("uplink", found["uplink"]),
         (
             "outbox",

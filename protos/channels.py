@@ -17,6 +17,7 @@ from protos.kit import envelope
 from protos.v1.delivery_pb2 import RepairRequest
 from protos.v1.deployment_pb2 import Deployment
 from protos.v1.manifest_pb2 import Manifest
+from protos.v1.metadata_pb2 import MetadataIndex
 from protos.v1.report_pb2 import Report
 
 
@@ -85,6 +86,25 @@ class Channel:
 CLOUD, DEVICE, BROKER = Role
 
 CHANNELS = (
+    Channel(
+        name="metadata",
+        address=topics.METADATA,
+        senders=(CLOUD,),
+        receivers=(DEVICE, CLOUD),
+        payload=Opaque("application/json"),
+        max_bytes=topics.MAX_METADATA_BYTES,
+        cleared=True,
+        summary="One file of The Update Framework's metadata: which keys count, and which model versions there are.",
+    ),
+    Channel(
+        name="metadata_index",
+        address=topics.METADATA_INDEX,
+        senders=(CLOUD,),
+        receivers=(DEVICE, CLOUD),
+        payload=Encoded(MetadataIndex),
+        max_bytes=topics.MAX_INDEX_BYTES,
+        summary="The newest versions of root and timestamp, since a broker never says that it has nothing.",
+    ),
     Channel(
         name="manifest",
         address=topics.MANIFEST,

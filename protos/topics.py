@@ -17,6 +17,8 @@ MAX_MQTT_BYTES = 128 * 1024
 MAX_MANIFEST_BYTES = 96 * 1024
 MAX_REPAIR_BYTES = 4096
 """A bitmap of 16,384 chunks, the most an artifact can have, takes 2 KB."""
+MAX_METADATA_BYTES = 120 * 1024
+MAX_INDEX_BYTES = 1024
 MAX_GRPC_BYTES = 4 * 1024 * 1024
 MAX_BATCH_ROWS = 4096
 MAX_ARTIFACT_BYTES = 1024 * 1024 * 1024
@@ -44,6 +46,10 @@ PARAMETERS = {
     "manifest": Parameter(_DIGEST, "SHA-256 of the manifest's bytes, in lower-case hex."),
     "artifact": Parameter(_DIGEST, "SHA-256 of the uncompressed file, in lower-case hex."),
     "index": Parameter("[0-9]{1,7}", "The chunk's place in the file as it travels, from 0."),
+    "file": Parameter(
+        r"timestamp\.json|[0-9]{1,18}\.[a-z0-9.-]{1,63}\.json",
+        "The file's name: timestamp.json, or version, role and .json, such as 3.snapshot.json.",
+    ),
     "device": Parameter(NAME.pattern, "Name of the device, unique in the fleet."),
     "slot": Parameter(NAME.pattern, f"What the model is for; {DEFAULT_SLOT!r} for a device's main model."),
 }
@@ -51,6 +57,8 @@ PARAMETERS = {
 _ARTIFACT = f"{ROOT}/artifacts/{{artifact}}"
 _DEVICE = f"{ROOT}/devices/{{device}}"
 
+METADATA = f"{ROOT}/metadata/{{file}}"
+METADATA_INDEX = f"{ROOT}/metadata/index"
 MANIFEST = f"{ROOT}/manifests/{{manifest}}"
 CHUNK = f"{_ARTIFACT}/chunks/{{index}}"
 REPAIR = f"{_ARTIFACT}/repair"
@@ -70,6 +78,7 @@ def all_of(template: str) -> str:
     return _PARAMETER.sub("+", template)
 
 
+ALL_METADATA = all_of(METADATA)
 ALL_REPORTED = all_of(REPORTED)
 ALL_PRESENCE = all_of(PRESENCE)
 ALL_REPAIR = all_of(REPAIR)
@@ -93,6 +102,11 @@ def checked_name(name: str, what: str) -> str:
 def manifest(digest: bytes) -> str:
     """Signed Manifest, retained, from the publisher."""
     return MANIFEST.format(manifest=digest.hex())
+
+
+def metadata(file: str) -> str:
+    """One file of TUF metadata, such as `timestamp.json` or `3.snapshot.json`, retained, from the publisher."""
+    return METADATA.format(file=file)
 
 
 def chunk(artifact: bytes, index: int) -> str:

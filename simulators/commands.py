@@ -14,7 +14,8 @@ import click
 from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import json_option
 from protos import topics
-from protos.kit import settings
+from protos.kit import logs, settings
+from protos.kit.keys import KeysFailed
 from simulators import sensors as feeding
 from simulators.reel import HeldOut, Reel
 
@@ -136,10 +137,11 @@ def bad_model(
     chosen = settings.load(CloudSettings, config, flags)
     if not chosen.dir.is_dir():
         raise click.ClickException(f"there is no folder {chosen.dir}: name that of `littoral train` with --dir")
+    logs.configure(chosen.log_level)
     try:
         with compose(chosen) as rooms:
             bad = register_bad(rooms.registry, model, _held_out(data), seed, int(time.time() * 1000))
-    except (StartFailed, UnknownModel, NotDamaged) as error:
+    except (StartFailed, UnknownModel, NotDamaged, KeysFailed) as error:
         raise click.ClickException(str(error)) from error
     if as_json:
         click.echo(json.dumps(described(bad)))

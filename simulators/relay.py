@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from protos.kit.link import Address
 
-PUBLISH, PUBACK = 3, 4
+CONNECT, PUBLISH, PUBACK = 1, 3, 4
+MQTT5 = 5
 RECEIVE_BUFFER_BYTES = 32 * 1024
 """Small, so that a slow relay is felt by who sends."""
 
@@ -80,6 +81,19 @@ class Packet(NamedTuple):
     def acknowledgement(self) -> bytes:
         """The PUBACK for this PUBLISH: of two bytes, in both versions of MQTT."""
         return bytes([PUBACK << 4, 2]) + self.data[self._behind_topic : self._behind_topic + 2]
+
+    @property
+    def is_mqtt5(self) -> bool:
+        """Of a CONNECT: whether this is how the client will speak."""
+        return self.data[self.start + 6] == MQTT5
+
+    def payload_bytes(self, *, mqtt5: bool) -> int:
+        """Of a PUBLISH: without the properties that only MQTT 5 has between topic and payload."""
+        begin = self._behind_topic + (2 if self.qos else 0)
+        if mqtt5:
+            length, begin = _number(self.data, begin)
+            begin += length
+        return len(self.data) - begin
 
     @property
     def _behind_topic(self) -> int:
@@ -145,11 +159,13 @@ class Relay:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, back: asyncio.StreamWriter, *, up: bool
     ) -> None:
         """Carry packets one way. back: to their sender."""
+        mqtt5 = False
         while True:
             packet = await _read(reader)
             await self._hold_up(packet)
             if up:
-                self._count(packet)
+                mqtt5 = packet.is_mqtt5 if packet.kind == CONNECT else mqtt5
+                self._count(packet, mqtt5=mqtt5)
             if self._loses(packet, up=up):
                 back.write(packet.acknowledgement)
             else:
@@ -163,11 +179,10 @@ class Relay:
         while self.faults.silent:  # noqa: ASYNC110 - a switch, not an event
             await asyncio.sleep(0.02)
 
-    def _count(self, packet: Packet) -> None:
+    def _count(self, packet: Packet, *, mqtt5: bool) -> None:
         self.traffic.bytes_published += len(packet.data)
         if packet.kind == PUBLISH:
-            overhead = packet.start + 2 + len(packet.topic.encode()) + (2 if packet.qos else 0)
-            self.traffic.publications.append((packet.topic, len(packet.data) - overhead))
+            self.traffic.publications.append((packet.topic, packet.payload_bytes(mqtt5=mqtt5)))
 
     def _loses(self, packet: Packet, *, up: bool) -> bool:
         share = self.faults.lost_publications if up else self.faults.lost_deliveries
@@ -187,5 +202,11 @@ async def _read(reader: asyncio.StreamReader) -> Packet:
     head = await reader.readexactly(2)
     while head[-1] & 0x80:
         head += await reader.readexactly(1)
-    length = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(head[1:]))
-    return Packet(head + await reader.readexactly(length), len(head))
+    length, start = _number(head, 1)
+    return Packet(head + await reader.readexactly(length), start)
+
+
+def _number(data: bytes, begin: int) -> tuple[int, int]:
+    """The number of variable length at `begin`, and where it ends."""
+    end = next(place for place in range(begin, len(data)) if not data[place] & 0x80) + 1
+    return sum((byte & 0x7F) << 7 * place for place, byte in enumerate(data[begin:end])), end

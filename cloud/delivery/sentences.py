@@ -19,6 +19,7 @@ from protos.channels import Words
 from protos.v1.delivery_pb2 import RepairRequest
 from protos.v1.deployment_pb2 import Deployment
 from protos.v1.manifest_pb2 import Manifest
+from protos.v1.metadata_pb2 import MetadataIndex
 from protos.v1.report_pb2 import Report, SlotState, UpdateState
 
 DIGEST = 64
@@ -104,8 +105,13 @@ def _deployment(deployment: Deployment) -> str:
 
 
 def _report(report: Report) -> str:
-    slots = "; ".join(map(_slot, report.slots))
-    return f"{slots}; uplink {report.uplink}" if report.uplink else slots
+    alarms = [f"alarm: {alarm}" for alarm in report.alarms]
+    uplink = [f"uplink {report.uplink}"] if report.uplink else []
+    return "; ".join([*map(_slot, report.slots), *alarms, *uplink])
+
+
+def _index(index: MetadataIndex) -> str:
+    return f"newest: root {index.root}, timestamp {index.timestamp}"
 
 
 def _slot(slot: SlotState) -> str:
@@ -129,6 +135,7 @@ def _runs(numbers: list[int]) -> str:
 
 
 SENTENCES: dict[type[Message], Callable[[Any], str]] = {
+    MetadataIndex: _index,
     Manifest: _manifest,
     RepairRequest: _repair,
     Deployment: _deployment,

@@ -16,7 +16,20 @@ from cloud.foundation.show import emit, json_option, table
 from protos.kit.settings import load, options
 
 PAGE = 1000
-COLUMNS = ("device", "online", "state", "model", "version", "generation", "inf/s", "p95 µs", "outbox", "seen", "reason")
+COLUMNS = (
+    "device",
+    "online",
+    "state",
+    "model",
+    "version",
+    "generation",
+    "inf/s",
+    "p95 µs",
+    "outbox",
+    "seen",
+    "reason",
+    "alarms",
+)
 
 
 @click.group()
@@ -126,6 +139,7 @@ def _row(device: dict[str, Any], now_ms: int) -> list[object]:
         measured.get("outbox_rows"),
         f"{max(0, now_ms - device['last_seen_ms']) // 1000} s ago",
         device["reason"],
+        "; ".join(device.get("alarms", [])),
     ]
 
 

@@ -90,6 +90,7 @@ class Device:
     last_seen_ms: int
     slots: Mapping[str, Slot] = field(default_factory=dict)
     telemetry: DeviceTelemetry | None = None
+    alarms: tuple[str, ...] = ()
 
     @property
     def main(self) -> Slot:
@@ -173,6 +174,7 @@ class Reported:
     reported_ms: int
     slots: tuple[Slot, ...]
     receipts: Mapping[str, bytes]
+    alarms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

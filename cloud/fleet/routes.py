@@ -38,6 +38,7 @@ class DeviceView(BaseModel):
     labels: dict[str, str]
     last_seen_ms: int
     telemetry: TelemetryView | None
+    alarms: list[str]
 
 
 class ReceiptView(BaseModel):
@@ -107,6 +108,7 @@ def device_json(device: Device) -> dict[str, Any]:
         "labels": dict(device.labels),
         "last_seen_ms": device.last_seen_ms,
         "telemetry": _telemetry_json(device.telemetry) if device.telemetry else None,
+        "alarms": list(device.alarms),
     }
 
 

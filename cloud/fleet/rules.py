@@ -26,6 +26,7 @@ KEY_BYTES = 32
 DIGEST_BYTES = 32
 MAX_SLOTS = 16
 MAX_LABELS = 64
+MAX_ALARMS = 8
 MAX_LABEL_CHARACTERS = 253
 MAX_REASON_CHARACTERS = 1000
 MAX_VERSION_CHARACTERS = 100
@@ -70,6 +71,7 @@ def read_report(report: report_pb2.Report) -> Reported:
         reported_ms=min(report.reported_ms, MAX_INTEGER),
         slots=slots,
         receipts={s.slot: s.receipt.SerializeToString() for s in report.slots if s.HasField("receipt")},
+        alarms=tuple(_text(alarm, MAX_REASON_CHARACTERS) for alarm in report.alarms[:MAX_ALARMS]),
     )
 
 

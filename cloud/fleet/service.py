@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from cloud.fleet import rules, store
+from cloud.fleet import alarms, rules, store
 from cloud.fleet.entities import (
     BadReceipt,
     BadReport,
@@ -72,15 +72,15 @@ class Fleet:
     def devices(self, after: str = EVERY_DEVICE, limit: int | None = None) -> list[Device]:
         """Devices that have reported, by id, from the first behind `after`."""
         with self._database.reading() as transaction:
-            return store.list_devices(transaction, after, limit)
+            return alarms.with_alarms(transaction, store.list_devices(transaction, after, limit))
 
     def device(self, device: str) -> Device:
         """One device. Raises UnknownDevice."""
         with self._database.reading() as transaction:
             found = store.get_device(transaction, device)
-        if found is None:
-            raise UnknownDevice(device)
-        return found
+            if found is None:
+                raise UnknownDevice(device)
+            return alarms.with_alarms(transaction, [found])[0]
 
     def receipts(self, outcome: Outcome | None = None, device: str | None = None, limit: int = 1000) -> list[Receipt]:
         """Verified receipts, the newest first."""
@@ -102,6 +102,11 @@ class Fleet:
         for row in old:
             store.renew_desired(transaction, sign(row))
         return len(old)
+
+    def oldest(self, transaction: Transaction) -> Desired | None:
+        """That of the newest deployments which was signed first."""
+        found = store.issued_before(transaction, rules.MAX_INTEGER, 1)
+        return found[0] if found else None
 
     def desired(self, device: str, slot: str = DEFAULT_SLOT) -> Desired | None:
         """The newest deployment of a slot."""
@@ -165,6 +170,7 @@ def _take_report(transaction: Transaction, report: report_pb2.Report, now_ms: in
         store.put_report(transaction, reported, now_ms, relabelled=relabelled)
     for slot in rules.changed(reported, store.slots_of(transaction, reported.device)):
         store.put_slot(transaction, reported.device, slot)
+    alarms.put(transaction, reported.device, reported.alarms)
     problems = (_take_receipt(transaction, reported, slot, now_ms) for slot in reported.slots)
     return [Rejection(reported.device, problem) for problem in problems if problem]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from protos.kit.link import Address, Mqtt
+from protos.kit.settings import SHOWN_DEFAULT
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -42,6 +43,17 @@ class CloudSettings(BaseSettings):
     api_port: Port = Field(default=8080, description="TCP port of the HTTP API.")
     ingest_port: Port = Field(default=8081, description="TCP port of the gRPC ingest.")
     api: str = Field(default="http://127.0.0.1:8080", description="Where the commands find the HTTP API.")
+    offline_keys: Path = Field(
+        default=Path(),
+        description="Folder of the offline keys, for commands that sign with them; keep it away from the server.",
+        json_schema_extra={SHOWN_DEFAULT: "dir with -offline-keys at its end"},
+    )
+    timestamp_hours: float = Field(
+        default=24.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Hours after which devices take the cloud's silence for an attack: an alarm, nothing installed.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log lines written."
     )
@@ -67,6 +79,13 @@ class CloudSettings(BaseSettings):
         le=16,
         description="Earlier versions from which a new one is patched where that is short; 0: devices fetch it whole.",
     )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.offline_keys == Path():
+            folder = self.dir.absolute().resolve()
+            self.offline_keys = folder.with_name(f"{folder.name}-offline-keys")
+        return self
 
     @field_validator("broker")
     @classmethod

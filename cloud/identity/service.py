@@ -2,46 +2,79 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Collection
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cloud.identity.entities import DIRECTOR
 from protos.kit import envelope
-from protos.kit.files import write_durably
-from protos.kit.keys import KeysFailed, load_or_create
+from protos.kit.files import sync_folder
+from protos.kit.keys import load_or_create
 from protos.v1.manifest_pb2 import Signed
 
-ROLES = {"manifest": envelope.MANIFEST, "deployment": envelope.DEPLOYMENT}
+ROLES = {"manifest": envelope.MANIFEST, DIRECTOR: envelope.DEPLOYMENT}
 """What each key signs: who steals one can publish models or send them to devices, but not both."""
+
+NEXT_DIRECTOR = "deployment-next"
 
 
 class Identity:
-    """The keys in `folder`/keys, made on first use, and `folder`/trust.json for the devices. Raises KeysFailed."""
+    """The keys in `folder`/keys, made on first use, and read again when another process has replaced one.
+
+    Raises KeysFailed.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.trust_path = folder / "trust.json"
-        self._keys = {role: load_or_create(folder / "keys" / f"{role}.key") for role in ROLES}
-        self._write_trust()
+        self.folder = folder
+        self._read: dict[str, tuple[tuple[int, int], Ed25519PrivateKey]] = {}
+        self.public()
 
     def sign(self, purpose: str, payload: bytes) -> Signed:
         """`payload`, signed with the key for `purpose`. Raises ValueError for a purpose that is not the cloud's."""
         for role, purpose_of_role in ROLES.items():
             if purpose == purpose_of_role:
-                return envelope.sign(purpose, payload, self._keys[role])
+                return envelope.sign(purpose, payload, self._key(role))
         raise ValueError(f"the cloud has no key for {purpose!r}")
 
-    def trust(self) -> dict[str, dict[str, str]]:
+    def public(self) -> dict[str, dict[str, str]]:
         """For each role the key ids that count, each with its raw public key in hex. Nothing in it is secret."""
-        return {role: _public(key) for role, key in self._keys.items()}
+        return {role: _public(self._key(role)) for role in ROLES}
 
-    def _write_trust(self) -> None:
-        text = json.dumps(self.trust(), indent=2) + "\n"
-        try:
-            if not self.trust_path.exists() or self.trust_path.read_text() != text:
-                write_durably(self.trust_path, text.encode())
-        except OSError as error:
-            raise KeysFailed(f"{self.trust_path} cannot be written: {error.strerror}") from error
+    def next_director(self) -> dict[str, str]:
+        """The public key that is to sign deployments once devices have been told, made if there is none."""
+        return _public(load_or_create(self._path(NEXT_DIRECTOR)))
+
+    def follow(self, directors: Collection[str]) -> bool:
+        """Sign deployments with the next key if devices have been told of it. directors: key ids that they believe.
+
+        Whether they believe this cloud's key now.
+        """
+        path = self._path(NEXT_DIRECTOR)
+        if path.exists() and directors and set(self.next_director()) <= set(directors):
+            path.replace(self._path(DIRECTOR))
+            sync_folder(path.parent)
+        return set(self.public()[DIRECTOR]) <= set(directors)
+
+    def _key(self, role: str) -> Ed25519PrivateKey:
+        path = self._path(role)
+        is_gone = role in self._read and not path.exists()  # then what is known goes on until the next start
+        if not is_gone and (role not in self._read or _stamp(path) != self._read[role][0]):
+            key = load_or_create(path)
+            self._read[role] = (_stamp(path), key)
+        return self._read[role][1]
+
+    def _path(self, role: str) -> Path:
+        return self.folder / "keys" / f"{role}.key"
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What tells one file at `path` from another."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_ino, found.st_mtime_ns
 
 
 def _public(key: Ed25519PrivateKey) -> dict[str, str]:

@@ -21,6 +21,8 @@ from protos.v1.manifest_pb2 import COMPRESSION_ZSTD, Artifact, Manifest, Patch, 
 log = structlog.get_logger()
 
 Sign = Callable[[str, bytes], Signed]
+Promise = Callable[[Transaction, str, int, bytes, int], None]
+"""Promises devices a version: model, version, the bytes of its manifest, now in Unix ms."""
 
 CACHED_ARTIFACTS = 64
 PATCHED_VERSIONS = 3
@@ -30,14 +32,22 @@ class Registry:
     """Registered model versions in `database`, their files in `blobs`; `sign` signs for a purpose.
 
     patched_versions: how many earlier versions' files a new one can be patched from.
+    `promise` is called within the transaction that registers a version, so that none is registered without it.
     """
 
     def __init__(
-        self, database: Database, blobs: Blobs, sign: Sign, *, patched_versions: int = PATCHED_VERSIONS
+        self,
+        database: Database,
+        blobs: Blobs,
+        sign: Sign,
+        promise: Promise | None = None,
+        *,
+        patched_versions: int = PATCHED_VERSIONS,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._sign = sign
+        self._promise = promise
         self._patched_versions = patched_versions
         self._found = lru_cache(CACHED_ARTIFACTS)(self._find_artifact)
 
@@ -45,7 +55,7 @@ class Registry:
         """Make `draft` the next version of its model, with one file for each variant by name.
 
         Version, time and artifacts of the draft are filled in. All or nothing: the files are on the disk before the
-        version exists. Raises Unpublishable.
+        version exists. Raises Unpublishable, and whatever the promise raises.
         """
         rules.check_draft(draft, files)
         stored = {variant: self._store(data) for variant, data in files.items()}
@@ -64,6 +74,8 @@ class Registry:
                 _known_or_new(connection, as_artifact(patch), patch.digest)
             version = self._signed(manifest)
             store.insert(connection, version)
+            if self._promise:
+                self._promise(connection, version.model, version.version, version.manifest, now_ms)
         return version
 
     def get(self, model: str, version: int) -> ModelVersion:
@@ -90,6 +102,11 @@ class Registry:
         """All versions, or those of one model, the oldest first."""
         with self._database.reading() as connection:
             return store.all_versions(connection, model)
+
+    def registered(self, transaction: Transaction) -> Sequence[tuple[str, int, bytes]]:
+        """Model, version and manifest of everything there is, within the caller's transaction."""
+        versions = store.all_versions(transaction, None)
+        return [(version.model, version.version, version.manifest) for version in versions]
 
     def signed_manifest(self, manifest_digest: bytes) -> bytes:
         """The signed manifest as devices receive it. Raises UnknownModel."""

@@ -99,12 +99,23 @@ class Deployments:
         return replace(desired, signed=signed.SerializeToString(), published=False)
 
     def renew(self, transaction: Transaction, now_ms: int) -> int:
-        """Sign the oldest deployments anew that have lived half their life; returns how many."""
+        """Sign the oldest deployments anew that have lived half their life, or that a former key signed.
+
+        Returns how many.
+        """
 
         def sign(old: Desired) -> Desired:
             return self._signed(replace(old, issued_ms=now_ms))
 
-        return self._fleet.renew(transaction, now_ms - self._lifetime_ms // 2, RENEWED_AT_ONCE, sign)
+        oldest = self._fleet.oldest(transaction)
+        present = _keys(self._sign(DEPLOYMENT, b"").SerializeToString())
+        is_former = oldest is not None and not present & _keys(oldest.signed)
+        before_ms = now_ms if is_former else now_ms - self._lifetime_ms // 2
+        return self._fleet.renew(transaction, before_ms, RENEWED_AT_ONCE, sign)
+
+
+def _keys(signed: bytes) -> set[str]:
+    return {signature.key_id for signature in Signed.FromString(signed).signatures}
 
 
 def _former(desired: Desired | None) -> Former:

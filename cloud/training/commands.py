@@ -14,13 +14,15 @@ from cloud.foundation.database import Database, DatabaseFailed
 from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
 from cloud.identity.service import Identity
+from cloud.identity.trust import FleetTrust
 from cloud.registry.blobs import Blobs
 from cloud.registry.entities import Unpublishable, described
 from cloud.registry.service import Registry
 from cloud.training.entities import Options, QuantisationLoss, Step, TrainedModel, UnreadableDataset
 from protos import topics
-from protos.kit import settings
+from protos.kit import logs, settings
 from protos.kit.keys import KeysFailed
+from protos.v1.manifest_pb2 import Requirements
 
 LARGEST_SEED = 2**31 // 1_000_003 - 1
 """So that the seeds of all replicas stay apart and within 32 bits."""
@@ -52,31 +54,54 @@ def _model_name(_context: click.Context, _parameter: click.Parameter, value: str
     show_default=True,
     help="The same seed gives the same model.",
 )
-@settings.options(CloudSettings, only=("dir", "database", "patched_versions"))
+@click.option(
+    "--architecture", "architectures", multiple=True, metavar="NAME", help="Only for such devices, as uname -m says."
+)
+@click.option("--agent-version", default="", metavar="X.Y", help="Only for agents from this version on.")
+@settings.options(CloudSettings, only=("dir", "database", "offline_keys", "patched_versions"))
 @json_option
 def train(
-    *, data: str, model: str, epochs: int | None, seed: int, config: Path | None, as_json: bool, **flags: object
+    *,
+    data: str,
+    model: str,
+    epochs: int | None,
+    seed: int,
+    architectures: tuple[str, ...],
+    agent_version: str,
+    config: Path | None,
+    as_json: bool,
+    **flags: object,
 ) -> None:
     """Train a CNN, quantise it to int8, judge both on held-out images, sign and register it as the next version.
 
     Nothing is registered if int8 is right on over one point fewer of the images than float.
     """
     chosen = settings.load(CloudSettings, config, flags)
+    logs.configure(chosen.log_level)
     started = time.monotonic()
     try:
-        registry = _registry(chosen)  # before the long work, so that a folder that cannot be written costs no minutes
+        registry = _registry(
+            chosen, model
+        )  # before the long work, so that a folder that cannot be written costs no minutes
         trained = _train(data, Options(epochs=epochs or 0, seed=seed))
-        published = _publish(trained, registry, model)
+        published = _publish(
+            trained, registry, model, Requirements(architectures=architectures, agent_version=agent_version)
+        )
     except (UnreadableDataset, QuantisationLoss, Unpublishable, DatabaseFailed, KeysFailed, OSError) as error:
         raise click.ClickException(str(error)) from error
     emit(published | {"seconds": round(time.monotonic() - started, 1)}, as_json, _drawn)
 
 
-def _registry(chosen: CloudSettings) -> Registry:
-    identity = Identity(chosen.dir)
-    database = Database(chosen.database_url)
+def _registry(chosen: CloudSettings, model: str) -> Registry:
+    """The registry, ready to take a version of `model`."""
+    database, identity = Database(chosen.database_url), Identity(chosen.dir)
     database.create()
-    return Registry(database, Blobs(chosen.blobs), identity.sign, patched_versions=chosen.patched_versions)
+    trust = FleetTrust.of(chosen, database, identity)
+    blobs, patched = Blobs(chosen.blobs), chosen.patched_versions
+    registry = Registry(database, blobs, identity.sign, trust.list_version, patched_versions=patched)
+    trust.prepare(registry.registered, _now_ms())
+    trust.check_delegated(model, _now_ms())
+    return registry
 
 
 def _train(data: str, options: Options) -> TrainedModel:
@@ -111,10 +136,14 @@ def _bar(console: Console) -> Progress:
     )
 
 
-def _publish(trained: TrainedModel, registry: Registry, model: str) -> dict[str, object]:
+def _publish(trained: TrainedModel, registry: Registry, model: str, requires: Requirements) -> dict[str, object]:
     from cloud.training import service  # noqa: PLC0415 - as above
 
-    return described(service.publish(trained, registry, model, int(time.time() * 1000)))
+    return described(service.publish(trained, registry, model, _now_ms(), requires))
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _code_version() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from protos.v1.manifest_pb2 import GoldenVector, Lineage, Preprocessing, Variant
+from protos.v1.manifest_pb2 import GoldenVector, Lineage, Preprocessing, Variant, VariantOperators
 
 FLOAT = "float32"
 INT8 = "int8"
@@ -54,3 +54,4 @@ class TrainedModel:
     labels: tuple[str, ...]
     golden: tuple[GoldenVector, ...]
     lineage: Lineage
+    operators: tuple[VariantOperators, ...] = ()

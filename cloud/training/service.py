@@ -8,11 +8,11 @@ from collections.abc import Mapping
 
 from cloud.registry.entities import ModelVersion
 from cloud.registry.service import Registry
-from cloud.training import rules
+from cloud.training import operators, rules
 from cloud.training.datasets import Dataset
 from cloud.training.entities import FLOAT, INT8, Options, Progress, TrainedModel
 from cloud.training.evaluation import Judgement, golden_vectors, judge, preprocessing
-from protos.v1.manifest_pb2 import Lineage, Manifest, Metric
+from protos.v1.manifest_pb2 import Lineage, Manifest, Metric, Requirements
 
 VARIANTS = (INT8, FLOAT)
 """In the order of the manifest."""
@@ -50,16 +50,24 @@ def judged(dataset: Dataset, files: Mapping[str, bytes], origin: Lineage) -> Tra
         labels=tuple(str(label) for label in range(dataset.classes)),
         golden=golden_vectors(judgements, dataset.test_images),
         lineage=origin,
+        operators=tuple(operators.of_variants(files)),
     )
 
 
-def publish(trained: TrainedModel, registry: Registry, model: str, now_ms: int) -> ModelVersion:
+def publish(
+    trained: TrainedModel, registry: Registry, model: str, now_ms: int, requires: Requirements | None = None
+) -> ModelVersion:
     """Register `trained` as the next version of `model`. Raises Unpublishable."""
-    return registry.register(draft(trained, model), trained.files, now_ms)
+    return registry.register(draft(trained, model, requires), trained.files, now_ms)
 
 
-def draft(trained: TrainedModel, model: str) -> Manifest:
-    """The manifest of `trained`, but for what the registry fills in: version, time and artifacts."""
+def draft(trained: TrainedModel, model: str, requires: Requirements | None = None) -> Manifest:
+    """The manifest of `trained`, but for what the registry fills in: version, time and artifacts.
+
+    requires: what a device must have besides the operators of the files.
+    """
+    requirements = Requirements(operators=trained.operators)
+    requirements.MergeFrom(requires or Requirements())
     return Manifest(
         model=model,
         variants=trained.variants,
@@ -68,6 +76,7 @@ def draft(trained: TrainedModel, model: str) -> Manifest:
         metrics=[Metric(name=METRICS[name], value=trained.accuracy[name]) for name in (FLOAT, INT8)],
         golden=trained.golden,
         lineage=trained.lineage,
+        requirements=requirements,
     )
 
 

@@ -94,10 +94,7 @@ class Artifacts:
     async def _whole(self, wanted: _Wanted) -> None:
         artifact = wanted.artifact
         with self._opened(wanted) as partial:
-            await finished(partial.prove)
-            if reused := await finished(partial.reuse, self._others(wanted)):
-                log.info("chunks were here already", artifact=artifact.digest.hex(), chunks=reused)
-            await finished(self.forget, artifact.digest)
+            await finished(self._begin, partial, wanted)
             await self._transfer(artifact.digest, partial, wanted)
             await finished(partial.unpack, artifact, wanted.target)
 
@@ -114,6 +111,13 @@ class Artifacts:
         except OSError:
             self.forget(wanted.artifact.digest)
             return Partial(path, empty)
+
+    def _begin(self, partial: Partial, wanted: _Wanted) -> None:
+        """Find out what is here already; then what is left of others goes."""
+        partial.prove()
+        if reused := partial.reuse(self._others(wanted)):
+            log.info("chunks were here already", artifact=wanted.artifact.digest.hex(), chunks=reused)
+        self.forget(wanted.artifact.digest)
 
     def _others(self, wanted: _Wanted) -> Iterable[Path]:
         """Files that may have chunks of it: other downloads, and where its chunks are pieces of the file, files."""

@@ -14,6 +14,10 @@ class NotDelivered(TimeoutError):
     """What was asked for has not come for a long time. Ask again later: nothing that was received is lost."""
 
 
+class Absent(Exception):
+    """There is no such metadata file, by the word of whoever was asked."""
+
+
 class Chunk(Enum):
     """What a received chunk turned out to be."""
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
 import structlog
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from edge.delivery.artifacts import Artifacts, Held
 from edge.delivery.entities import Limits, NotDelivered
 from edge.delivery.transfer import Progress
+from edge.delivery.trust import Trust
 from protos import topics
 from protos.kit import envelope
 from protos.kit.link import Link
@@ -30,22 +29,24 @@ NO_LIMITS = Limits()
 class Fetcher:
     """What this device lacks, from the broker. Files are kept in `folder` until `forget`."""
 
-    def __init__(
-        self, link: Link, manifest_keys: Mapping[str, Ed25519PublicKey], folder: Path, limits: Limits = NO_LIMITS
-    ) -> None:
+    def __init__(self, link: Link, trust: Trust, folder: Path, limits: Limits = NO_LIMITS) -> None:
         self._link = link
-        self._keys = manifest_keys
+        self._trust = trust
         self._artifacts = Artifacts(link, folder, limits)
 
+    async def check(self, model: str, version: int, manifest: bytes, issued_ms: int) -> None:
+        """That fresh metadata promises this manifest for the version: as `Trust.check`."""
+        await self._trust.check(model, version, manifest, issued_ms)
+
     async def manifest(self, digest: bytes) -> bytes:
-        """The bytes of the manifest with this SHA-256, signed by a trusted key. Raises NotDelivered."""
+        """The bytes of the manifest with this SHA-256, which is what makes it the right one. Raises NotDelivered."""
         found: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         def take(topic: str, data: bytes) -> None:
             # A wrong answer does not end the wait: a broker may be forged, and the right one may still come.
             with suppress(envelope.Untrusted):
                 if data and not found.done():
-                    found.set_result(self._proven(data, digest))
+                    found.set_result(_proven(data, digest))
                 return
             log.warning("manifest is not what was asked for; ignored", topic=topic)
 
@@ -74,8 +75,10 @@ class Fetcher:
         """Remove what was fetched, whole or in part, but for the artifact `keep`."""
         self._artifacts.forget(keep)
 
-    def _proven(self, data: bytes, digest: bytes) -> bytes:
-        payload = envelope.verify(envelope.MANIFEST, envelope.parse(data), self._keys)
-        if hashlib.sha256(payload).digest() != digest or len(payload) > topics.MAX_MANIFEST_BYTES:
-            raise envelope.Untrusted("a signed manifest, but another one")
-        return payload
+
+def _proven(data: bytes, digest: bytes) -> bytes:
+    """The payload with this digest. Its envelope's signature is for agents that know no metadata."""
+    payload = envelope.parse(data).payload
+    if hashlib.sha256(payload).digest() != digest or len(payload) > topics.MAX_MANIFEST_BYTES:
+        raise envelope.Untrusted("another manifest, or none")
+    return payload

@@ -52,6 +52,12 @@ def _checked_uplink(value: str) -> str:
     return value
 
 
+def _checked_api(value: str) -> str:
+    if value and not value.startswith(("http://", "https://")):
+        raise ValueError("an address of the API begins with http:// or https://")
+    return value.rstrip("/")
+
+
 def _checked_dir(value: Path) -> Path:
     path = value.expanduser()
     if path.exists() and not path.is_dir():
@@ -92,8 +98,15 @@ class EdgeSettings(BaseSettings):
     )
     trust: Path = Field(
         default=Path(),
-        description="File with the public keys whose models and deployments this device accepts (trust.json).",
+        description="File with the keys from which this device's trust in its cloud begins (trust.json).",
         json_schema_extra={SHOWN_DEFAULT: "trust.json in dir"},
+    )
+    api: Annotated[str, AfterValidator(_checked_api)] = Field(
+        default="",
+        description="HTTP API of the cloud, asked for trust's metadata when the broker does not bring it; empty: none.",
+    )
+    metadata_s: Seconds = Field(
+        default=600.0, description="Seconds between two looks for newer metadata, where no deployment asks for one."
     )
     labels: Labels = Field(
         default_factory=dict,

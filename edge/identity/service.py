@@ -1,13 +1,15 @@
-"""This device's key, and the public keys of the cloud that it belongs to."""
+"""This device's key, and the cloud that it belongs to."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, Root
+from tuf.api.serialization import DeserializationError
 
 from protos.kit import envelope
 from protos.kit.keys import KeysFailed, load_or_create
@@ -15,8 +17,6 @@ from protos.v1.manifest_pb2 import Signed
 
 KEY_FILE = "device.key"
 REMEDY = "Copy trust.json from the cloud's data folder"
-
-Keys = Mapping[str, Ed25519PublicKey]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,32 +41,26 @@ class DeviceIdentity:
         return envelope.sign(purpose, payload, self.key)
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """The cloud's public keys by key id, one set for each kind of message."""
+def read_root(path: Path) -> bytes:
+    """The TUF root in the cloud's `trust.json`; empty if it is from a cloud that had none yet.
 
-    manifest_keys: Keys
-    deployment_keys: Keys
-
-    @classmethod
-    def read(cls, path: Path) -> Trust:
-        """From the cloud's `trust.json`. Raises KeysFailed that says what is wrong and where to get the right one."""
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return cls(_keys(content["manifest"]), _keys(content["deployment"]))
-        except OSError as error:
-            raise KeysFailed(
-                f"trust file {path} cannot be read: {error.strerror}. {REMEDY}, and name it with --trust"
-            ) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise KeysFailed(
-                f"trust file {path} is not a trust.json of a Littoral cloud: {error!r}. {REMEDY}"
-            ) from error
+    Raises KeysFailed that says what is wrong and where to get the right one.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if "root" not in content and content["manifest"] and content["deployment"]:
+            return b""
+        return _checked(json.dumps(content["root"]).encode())
+    except OSError as error:
+        raise KeysFailed(
+            f"trust file {path} cannot be read: {error.strerror}. {REMEDY}, and name it with --trust"
+        ) from error
+    except (ValueError, KeyError, TypeError, DeserializationError, RepositoryError) as error:
+        raise KeysFailed(f"trust file {path} is not a trust.json of a Littoral cloud: {error!r}. {REMEDY}") from error
 
 
-def _keys(content: Mapping[str, str]) -> Keys:
-    keys = [Ed25519PublicKey.from_public_bytes(bytes.fromhex(raw)) for raw in content.values()]
-    found = {envelope.key_id(key): key for key in keys}
-    if not found or set(found) != set(content):
-        raise ValueError("a key id does not belong to its key, or there is no key")
-    return found
+def _checked(root: bytes) -> bytes:
+    """A root that is not signed as it says is damaged; whether it is the right one only its source can tell."""
+    metadata = Metadata[Root].from_bytes(root)
+    metadata.signed.verify_delegate(Root.type, metadata.signed_bytes, metadata.signatures)
+    return root

@@ -16,7 +16,12 @@ from edge.uplink.outbox import Outbox
 def status(update_file: Path, models: Path, outbox: Path) -> dict[str, object]:
     """As the running agent would tell it; what it would serve with is what is committed."""
     update, notice = _update(update_file)
-    return {"uplink": "waiting", **rules.status(update, notice, _running(models), Progress()), "outbox": _depth(outbox)}
+    return {
+        "uplink": "waiting",
+        "alarms": [],
+        **rules.status(update, notice, _running(models), Progress()),
+        "outbox": _depth(outbox),
+    }
 
 
 def _update(file: Path) -> tuple[Update, str]:

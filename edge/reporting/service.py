@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from edge.foundation import clock
+from edge.foundation.version import agent_version
 from edge.identity.service import DeviceIdentity
 from edge.inference.service import Inference
 from edge.reporting import rules
@@ -21,27 +21,15 @@ from protos.v1.uplink_pb2 import Telemetry
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-def agent_version() -> str:
-    """The version of the installed package."""
-    try:
-        return version("littoral")
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def now_ms() -> int:
-    """Unix time by this device's clock, which may be wrong."""
-    return time.time_ns() // 1_000_000
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of the agent that are reported on. uplink: state of the results' stream."""
+    """The parts of the agent that are reported on. uplink: state of the results' stream; alarms: for a person."""
 
     updater: Updater
     inference: Inference
     outbox: Outbox
     uplink: Callable[[], str]
+    alarms: Callable[[], Sequence[str]]
 
 
 class Reporter:
@@ -64,15 +52,16 @@ class Reporter:
             labels=self._labels,
             agent_version=self._version,
             slots=[slot],
-            reported_ms=now_ms(),
+            reported_ms=clock.now_ms(),
             uplink=self._parts.uplink(),
+            alarms=self._parts.alarms(),
         )
 
     def telemetry(self, interval_s: float) -> Telemetry:
         """What was measured since the last call, `interval_s` ago."""
         stats, depth, running = self._parts.inference.stats(), self._parts.outbox.depth(), self._parts.updater.running
         return Telemetry(
-            measured_ms=now_ms(),
+            measured_ms=clock.now_ms(),
             interval_s=interval_s,
             inferences=stats.inferences,
             inference_errors=stats.errors,
@@ -96,6 +85,7 @@ class Reporter:
             "pid": os.getpid(),
             "agent_version": self._version,
             "uplink": self._parts.uplink(),
+            "alarms": list(self._parts.alarms()),
             **rules.status(updater.update, updater.notice, updater.running, updater.progress),
             "outbox": asdict(self._parts.outbox.depth()),
         }

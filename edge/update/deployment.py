@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf.message import DecodeError
 
+from edge.foundation import clock
 from edge.update.entities import Target
 from protos import topics
 from protos.kit import envelope
 from protos.v1.deployment_pb2 import Deployment
 from protos.v1.manifest_pb2 import Manifest
-
-EARLIEST_MS = 1_767_225_600_000
-"""2026-01-01: this code did not exist before, so a clock that shows less is wrong."""
 
 DIGEST_BYTES = 32
 
@@ -60,11 +57,11 @@ def check_expiry(target: Target, now_ms: int, newest_issued_ms: int) -> None:
     key has signed, so the latest of these counts: a clock that stands neither blocks an update nor starts one that is
     known to have expired.
     """
-    now_ms = max(now_ms, EARLIEST_MS, newest_issued_ms, target.issued_ms)
+    now_ms = clock.at_least(now_ms, newest_issued_ms, target.issued_ms)
     if now_ms >= target.expires_ms:
         raise Expired(
-            f"the deployment of generation {target.generation} expired at {_text(target.expires_ms)}, it is "
-            f"{_text(now_ms)} here: set the device's clock if that is wrong, or deploy again"
+            f"the deployment of generation {target.generation} expired at {clock.text(target.expires_ms)}, it is "
+            f"{clock.text(now_ms)} here: set the device's clock if that is wrong, or deploy again"
         )
 
 
@@ -96,10 +93,3 @@ def _target(deployment: Deployment) -> Target:
         expires_ms=deployment.expires_ms,
         rollout=deployment.rollout,
     )
-
-
-def _text(unix_ms: int) -> str:
-    try:
-        return datetime.fromtimestamp(unix_ms / 1000, UTC).isoformat(timespec="seconds")
-    except (OverflowError, ValueError, OSError):
-        return f"{unix_ms} ms"

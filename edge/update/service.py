@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import structlog
 
+from edge.foundation.disk import told
 from edge.update import deployment, receipts, rules
 from edge.update.entities import Delayed, Desired, Effect, Event, Progress, Running, Target, Update
 from edge.update.memory import Memory
@@ -127,7 +128,7 @@ class Updater:
             try:
                 return await asyncio.to_thread(self._memory.save, update)
             except OSError as error:
-                self._tell(f"the state of the update cannot be written: {error}; make room on the disk")
+                self._tell(f"the state of the update cannot be written: {told(error)}")
                 await asyncio.sleep(rules.pause_s(attempts, random.random()))  # noqa: S311 - jitter
                 attempts += 1
 

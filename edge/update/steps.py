@@ -12,11 +12,12 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from edge.delivery.entities import Rejected
+from edge.foundation.disk import told
 from edge.inference.entities import BadModel, Blueprint
 from edge.inference.service import Inference
 from edge.models.entities import Installed
 from edge.models.service import ModelStore
-from edge.update import deployment, prover, rules
+from edge.update import deployment, prover, requirements, rules
 from edge.update.entities import (
     Broke,
     Delayed,
@@ -35,11 +36,10 @@ from edge.update.entities import (
     Update,
 )
 from edge.update.prover import NotProved
+from edge.update.requirements import Facts, Incompatible
+from edge.update.watch import Watch
 from protos.kit.link import Offline
 from protos.v1.manifest_pb2 import Artifact, Manifest, Variant
-
-WATCH_S = 0.05
-"""Between two looks at the errors of a model on trial."""
 
 log = structlog.get_logger()
 
@@ -47,10 +47,13 @@ T = TypeVar("T")
 
 
 class Delivery(Protocol):
-    """How manifests and artifacts come to this device. Both raise OSError for what may be had later."""
+    """How manifests and artifacts come to this device. All raise OSError for what may be had later."""
+
+    async def check(self, model: str, version: int, manifest: bytes, issued_ms: int) -> None:
+        """That fresh metadata promises this manifest for the version. Raises Rejected if it promises another."""
 
     async def manifest(self, digest: bytes) -> bytes:
-        """The bytes of a manifest, its signature and digest verified."""
+        """The bytes of a manifest, its digest verified."""
 
     async def artifact(
         self, artifact: Artifact, progress: Callable[[int, int], None], held: Mapping[bytes, Path]
@@ -105,16 +108,18 @@ class Steps:
         models: ModelStore,
         inference: Inference,
         limits: Limits,
+        facts: Facts,
+        *,
         prove: Prove = prover.prove,
     ) -> None:
+        self._facts = facts
         self._delivery = delivery
         self._models = models
         self._inference = inference
         self._limits = limits
         self._prove_in_child = prove
         self._candidate: Candidate | None = None
-        self._errors_before = 0
-        self._crashes_before = 0
+        self._watch: Watch | None = None
         self.running: Running | None = None
         self.progress = Progress()
         self.on_change: Callable[[], None] = lambda: None
@@ -124,10 +129,12 @@ class Steps:
         assert update.target, "there is work only for a deployment"
         try:
             return await self._work(effect, update, update.target)
-        except (BadModel, NotProved, Rejected, Unusable) as error:
+        except (BadModel, Incompatible, NotProved, Rejected, Unusable) as error:
             return Unfit(str(error))
-        except (OSError, Offline) as error:
-            return Delayed(str(error) or type(error).__name__)
+        except OSError as error:
+            return Delayed(told(error))
+        except Offline as error:
+            return Delayed(str(error))
         except Exception as error:
             # A defect here must not take inference and uplink with it: it is shown, and tried again.
             log.exception("update step failed", step=effect.value)
@@ -176,7 +183,9 @@ class Steps:
             return Settled(None)
         proof = rules.known_proof(update)
         if proof and self.running and self.running.manifest == target.manifest:
+            await self._tidy()
             return Settled(proof)
+        await self._delivery.check(target.model, target.version, target.manifest, target.issued_ms)
         held = await _finished(self._models.held, target.manifest)
         if held:
             self._candidate = Candidate(held.manifest, held.variant, held.path)
@@ -187,6 +196,7 @@ class Steps:
     async def _fetch(self, target: Target) -> Candidate:
         payload = await self._delivery.manifest(target.manifest)
         manifest, variant = _understood(payload, target)
+        requirements.check(manifest.requirements, variant.name, self._facts)
         held = await _finished(self._models.files)
         file = await self._delivery.artifact(variant.artifact, self._tell, held)
         return Candidate(manifest, variant, file, payload)
@@ -201,8 +211,10 @@ class Steps:
             model=candidate.file,
             timeout_s=self._limits.golden_timeout_s,
         )
-        runs_already = self.running is not None and self.running.manifest == target.manifest
-        return Settled(proof) if runs_already else Proved(proof)
+        if self.running is None or self.running.manifest != target.manifest:
+            return Proved(proof)
+        await self._tidy()
+        return Settled(proof)
 
     async def _take_over(self, target: Target) -> Event:
         candidate = self._chosen()
@@ -212,42 +224,18 @@ class Steps:
         if installed is None or installed.digest != target.manifest:
             raise OSError("the model is not whole on this device's disk")
         await _finished(self._models.begin_trial)
-        self._errors_before, self._crashes_before = self._inference.errors, self._inference.crashes
+        self._watch = Watch(self._inference, self._limits.trial_s)
         await self._use(installed)
         return TakenOver()
 
     async def _hold(self) -> Event:
-        if trouble := await self._tried() or self._trouble():
+        watch = self._watch or Watch(self._inference, self._limits.trial_s)
+        if trouble := await watch.trouble():
             return Broke(trouble)
         await _finished(self._models.commit)
         self._candidate = None
         await self._tidy()
         return Held()
-
-    async def _tried(self) -> str:
-        """What goes wrong until the trial is over, and all that the model was given in it is settled; empty: nothing."""
-        ending = asyncio.create_task(self._end_of_trial(), name="end of a trial")
-        try:
-            while not ending.done():
-                if trouble := self._trouble():
-                    return trouble
-                await asyncio.wait({ending}, timeout=WATCH_S)
-        finally:
-            ending.cancel()
-        return ""
-
-    async def _end_of_trial(self) -> None:
-        await asyncio.sleep(self._limits.trial_s)
-        await self._inference.settled()  # a model that hangs on its frames has not held
-
-    def _trouble(self) -> str:
-        """What went wrong in this trial; empty: nothing."""
-        trial = f"in the trial of {self._limits.trial_s:g} s"
-        if errors := self._inference.errors - self._errors_before:
-            return f"{errors} frames had no result {trial}"
-        if crashes := self._inference.crashes - self._crashes_before:
-            return f"the model's process ended {crashes} times {trial}"
-        return ""
 
     async def _tidy(self) -> None:
         try:

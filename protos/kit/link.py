@@ -105,7 +105,7 @@ class Link:
             connected_at = None
             version = self._versions.next
             try:
-                async with Client(self._address, self._client_id, self._will, version) as client:
+                async with Client(self._address, self._client_id, self._will, version, self._come) as client:
                     insist_on_cancellation()
                     connected_at = loop.time()
                     self._versions.connected()
@@ -157,17 +157,24 @@ class Link:
             standing |= missing
 
     async def _read(self, client: Client) -> None:
-        """Apart from the handlers, so that a lost connection is seen while one of them waits for the broker."""
-        async for message in client.messages:
-            payload = message.payload if isinstance(message.payload, bytes) else b""
-            if len(payload) > MAX_MQTT_BYTES:
-                log.warning("message over the size limit dropped", topic=str(message.topic), bytes=len(payload))
-                continue
-            self._waiting_bytes += len(payload)
-            if self._waiting_bytes > MOST_WAITING_BYTES:
-                self._waiting_bytes -= len(payload)
-                raise Offline("the broker sends more than can be taken")
-            self._inbox.put_nowait((str(message.topic), payload))
+        """Until the connection is lost, which raises MqttError. What comes goes to `_come` at once."""
+        async for _ in client.messages:
+            pass
+
+    def _come(self, topic: str, payload: bytes) -> bool:
+        """Apart from the handlers, so that a lost connection is seen while one of them waits for the broker.
+
+        Returns whether the broker may go on.
+        """
+        if len(payload) > MAX_MQTT_BYTES:
+            log.warning("message over the size limit dropped", topic=topic, bytes=len(payload))
+            return True
+        if self._waiting_bytes + len(payload) > MOST_WAITING_BYTES:
+            log.warning("the broker sends more than can be taken", broker=str(self._address))
+            return False
+        self._waiting_bytes += len(payload)
+        self._inbox.put_nowait((topic, payload))
+        return True
 
     async def _greet(self) -> None:
         for action in self._on_connect:
@@ -183,7 +190,7 @@ class Link:
             topic, payload = await self._inbox.get()
             self._waiting_bytes -= len(payload)
             for pattern, handler in list(self._handlers.items()):
-                if pattern == topic or topic_matches_sub(pattern, topic):
+                if pattern == topic or (_has_wildcard(pattern) and topic_matches_sub(pattern, topic)):
                     await self._dispatch(pattern, handler, topic, payload)
 
     async def _dispatch(self, pattern: str, handler: Handler, topic: str, payload: bytes) -> None:
@@ -203,6 +210,11 @@ class Link:
             await request
         except Offline as error:
             log.debug("subscription waits for the next connect", error=str(error))
+
+
+def _has_wildcard(pattern: str) -> bool:
+    """Matching costs far more than this question, and a window of chunks is that many patterns without one."""
+    return "+" in pattern or "#" in pattern
 
 
 def _reason(error: Exception) -> str:

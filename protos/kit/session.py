@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -122,7 +122,14 @@ class Client(aiomqtt.Client):
 
     most_inflight = MAX_INFLIGHT
 
-    def __init__(self, address: Address, name: str, will: Will | None, version: ProtocolVersion) -> None:
+    def __init__(
+        self,
+        address: Address,
+        name: str,
+        will: Will | None,
+        version: ProtocolVersion,
+        come: Callable[[str, bytes], bool],
+    ) -> None:
         is_5 = version is ProtocolVersion.V5
         super().__init__(
             address.host,
@@ -137,8 +144,10 @@ class Client(aiomqtt.Client):
             clean_session=None if is_5 else True,
             properties=_limits() if is_5 else None,
             max_inflight_messages=MAX_INFLIGHT,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
         self.pending_calls_threshold = 2 * MAX_INFLIGHT
+        self._come = come
 
     async def __aenter__(self) -> Self:
         try:
@@ -196,6 +205,11 @@ class Client(aiomqtt.Client):
             self._connected.set_exception(Unanswered("the broker hung up before it answered"))
         if not self._connected.cancelled():
             super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+    def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:  # noqa: ARG002 - paho calls it so
+        """Handed over at once: for each message aiomqtt's own way takes a task and some switches."""
+        if not self._come(message.topic, bytes(message.payload)):
+            self._hang_up()
 
     def _on_publish(
         self, client: paho.Client, userdata: object, mid: int, reason_code: ReasonCode, properties: Properties

@@ -42,7 +42,7 @@ class Signature(_message.Message):
     def __init__(self, key_id: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
 
 class Manifest(_message.Message):
-    __slots__ = ("model", "version", "variants", "preprocessing", "labels", "metrics", "golden", "lineage", "created_ms")
+    __slots__ = ("model", "version", "variants", "preprocessing", "labels", "metrics", "golden", "lineage", "created_ms", "requirements")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     VARIANTS_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +52,7 @@ class Manifest(_message.Message):
     GOLDEN_FIELD_NUMBER: _ClassVar[int]
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     CREATED_MS_FIELD_NUMBER: _ClassVar[int]
+    REQUIREMENTS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     variants: _containers.RepeatedCompositeFieldContainer[Variant]
@@ -61,7 +62,26 @@ class Manifest(_message.Message):
     golden: _containers.RepeatedCompositeFieldContainer[GoldenVector]
     lineage: Lineage
     created_ms: int
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., variants: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., golden: _Optional[_Iterable[_Union[GoldenVector, _Mapping]]] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., created_ms: _Optional[int] = ...) -> None: ...
+    requirements: Requirements
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., variants: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., golden: _Optional[_Iterable[_Union[GoldenVector, _Mapping]]] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., created_ms: _Optional[int] = ..., requirements: _Optional[_Union[Requirements, _Mapping]] = ...) -> None: ...
+
+class Requirements(_message.Message):
+    __slots__ = ("architectures", "agent_version", "operators")
+    ARCHITECTURES_FIELD_NUMBER: _ClassVar[int]
+    AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    OPERATORS_FIELD_NUMBER: _ClassVar[int]
+    architectures: _containers.RepeatedScalarFieldContainer[str]
+    agent_version: str
+    operators: _containers.RepeatedCompositeFieldContainer[VariantOperators]
+    def __init__(self, architectures: _Optional[_Iterable[str]] = ..., agent_version: _Optional[str] = ..., operators: _Optional[_Iterable[_Union[VariantOperators, _Mapping]]] = ...) -> None: ...
+
+class VariantOperators(_message.Message):
+    __slots__ = ("variant", "operators")
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    OPERATORS_FIELD_NUMBER: _ClassVar[int]
+    variant: str
+    operators: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, variant: _Optional[str] = ..., operators: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Variant(_message.Message):
     __slots__ = ("name", "artifact", "input", "output")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos.v1 import manifest_pb2 as protos_dot_v1_dot_manifest__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/v1/report.proto\x12\x0blittoral.v1\x1a\x18protos/v1/manifest.proto\"\xef\x01\n\x06Report\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\x12/\n\x06labels\x18\x03 \x03(\x0b\x32\x1f.littoral.v1.Report.LabelsEntry\x12\x15\n\ragent_version\x18\x04 \x01(\t\x12%\n\x05slots\x18\x05 \x03(\x0b\x32\x16.littoral.v1.SlotState\x12\x13\n\x0breported_ms\x18\x06 \x01(\x04\x12\x0e\n\x06uplink\x18\x07 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8d\x02\n\tSlotState\x12\x0c\n\x04slot\x18\x01 \x01(\t\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.littoral.v1.UpdateState\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x10\n\x08manifest\x18\x04 \x01(\x0c\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07running\x18\x06 \x01(\x0c\x12\x15\n\rrunning_model\x18\x07 \x01(\t\x12\x17\n\x0frunning_version\x18\x08 \x01(\x04\x12\x14\n\x0c\x63hunks_total\x18\t \x01(\r\x12\x16\n\x0e\x63hunks_present\x18\n \x01(\r\x12$\n\x07receipt\x18\x0b \x01(\x0b\x32\x13.littoral.v1.Signed\"\xd2\x01\n\x07Receipt\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x10\n\x08manifest\x18\x04 \x01(\x0c\x12\x10\n\x08\x61rtifact\x18\x05 \x01(\x0c\x12\x0f\n\x07variant\x18\x06 \x01(\t\x12%\n\x07outcome\x18\x07 \x01(\x0e\x32\x14.littoral.v1.Outcome\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x16\n\x0egolden_outputs\x18\t \x01(\x0c\x12\x11\n\tissued_ms\x18\n \x01(\x04*\x81\x02\n\x0bUpdateState\x12\x1c\n\x18UPDATE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11UPDATE_STATE_IDLE\x10\x01\x12\x1c\n\x18UPDATE_STATE_DOWNLOADING\x10\x02\x12\x1a\n\x16UPDATE_STATE_VERIFYING\x10\x03\x12\x17\n\x13UPDATE_STATE_STAGED\x10\x04\x12\x16\n\x12UPDATE_STATE_TRIAL\x10\x05\x12\x1a\n\x16UPDATE_STATE_COMMITTED\x10\x06\x12\x1c\n\x18UPDATE_STATE_ROLLED_BACK\x10\x07\x12\x18\n\x14UPDATE_STATE_REFUSED\x10\x08*g\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_COMMITTED\x10\x01\x12\x13\n\x0fOUTCOME_REFUSED\x10\x02\x12\x17\n\x13OUTCOME_ROLLED_BACK\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/v1/report.proto\x12\x0blittoral.v1\x1a\x18protos/v1/manifest.proto\"\xff\x01\n\x06Report\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x12\n\npublic_key\x18\x02 \x01(\x0c\x12/\n\x06labels\x18\x03 \x03(\x0b\x32\x1f.littoral.v1.Report.LabelsEntry\x12\x15\n\ragent_version\x18\x04 \x01(\t\x12%\n\x05slots\x18\x05 \x03(\x0b\x32\x16.littoral.v1.SlotState\x12\x13\n\x0breported_ms\x18\x06 \x01(\x04\x12\x0e\n\x06uplink\x18\x07 \x01(\t\x12\x0e\n\x06\x61larms\x18\x08 \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8d\x02\n\tSlotState\x12\x0c\n\x04slot\x18\x01 \x01(\t\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.littoral.v1.UpdateState\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x10\n\x08manifest\x18\x04 \x01(\x0c\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0f\n\x07running\x18\x06 \x01(\x0c\x12\x15\n\rrunning_model\x18\x07 \x01(\t\x12\x17\n\x0frunning_version\x18\x08 \x01(\x04\x12\x14\n\x0c\x63hunks_total\x18\t \x01(\r\x12\x16\n\x0e\x63hunks_present\x18\n \x01(\r\x12$\n\x07receipt\x18\x0b \x01(\x0b\x32\x13.littoral.v1.Signed\"\xd2\x01\n\x07Receipt\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x04\x12\x10\n\x08manifest\x18\x04 \x01(\x0c\x12\x10\n\x08\x61rtifact\x18\x05 \x01(\x0c\x12\x0f\n\x07variant\x18\x06 \x01(\t\x12%\n\x07outcome\x18\x07 \x01(\x0e\x32\x14.littoral.v1.Outcome\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x16\n\x0egolden_outputs\x18\t \x01(\x0c\x12\x11\n\tissued_ms\x18\n \x01(\x04*\x81\x02\n\x0bUpdateState\x12\x1c\n\x18UPDATE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11UPDATE_STATE_IDLE\x10\x01\x12\x1c\n\x18UPDATE_STATE_DOWNLOADING\x10\x02\x12\x1a\n\x16UPDATE_STATE_VERIFYING\x10\x03\x12\x17\n\x13UPDATE_STATE_STAGED\x10\x04\x12\x16\n\x12UPDATE_STATE_TRIAL\x10\x05\x12\x1a\n\x16UPDATE_STATE_COMMITTED\x10\x06\x12\x1c\n\x18UPDATE_STATE_ROLLED_BACK\x10\x07\x12\x18\n\x14UPDATE_STATE_REFUSED\x10\x08*g\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_COMMITTED\x10\x01\x12\x13\n\x0fOUTCOME_REFUSED\x10\x02\x12\x17\n\x13OUTCOME_ROLLED_BACK\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,16 +34,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REPORT_LABELSENTRY']._loaded_options = None
   _globals['_REPORT_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_UPDATESTATE']._serialized_start=793
-  _globals['_UPDATESTATE']._serialized_end=1050
-  _globals['_OUTCOME']._serialized_start=1052
-  _globals['_OUTCOME']._serialized_end=1155
+  _globals['_UPDATESTATE']._serialized_start=809
+  _globals['_UPDATESTATE']._serialized_end=1066
+  _globals['_OUTCOME']._serialized_start=1068
+  _globals['_OUTCOME']._serialized_end=1171
   _globals['_REPORT']._serialized_start=66
-  _globals['_REPORT']._serialized_end=305
-  _globals['_REPORT_LABELSENTRY']._serialized_start=260
-  _globals['_REPORT_LABELSENTRY']._serialized_end=305
-  _globals['_SLOTSTATE']._serialized_start=308
-  _globals['_SLOTSTATE']._serialized_end=577
-  _globals['_RECEIPT']._serialized_start=580
-  _globals['_RECEIPT']._serialized_end=790
+  _globals['_REPORT']._serialized_end=321
+  _globals['_REPORT_LABELSENTRY']._serialized_start=276
+  _globals['_REPORT_LABELSENTRY']._serialized_end=321
+  _globals['_SLOTSTATE']._serialized_start=324
+  _globals['_SLOTSTATE']._serialized_end=593
+  _globals['_RECEIPT']._serialized_start=596
+  _globals['_RECEIPT']._serialized_end=806
 # @@protoc_insertion_point(module_scope)

@@ -41,7 +41,7 @@ OUTCOME_REFUSED: Outcome
 OUTCOME_ROLLED_BACK: Outcome
 
 class Report(_message.Message):
-    __slots__ = ("device", "public_key", "labels", "agent_version", "slots", "reported_ms", "uplink")
+    __slots__ = ("device", "public_key", "labels", "agent_version", "slots", "reported_ms", "uplink", "alarms")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,7 @@ class Report(_message.Message):
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     REPORTED_MS_FIELD_NUMBER: _ClassVar[int]
     UPLINK_FIELD_NUMBER: _ClassVar[int]
+    ALARMS_FIELD_NUMBER: _ClassVar[int]
     device: str
     public_key: bytes
     labels: _containers.ScalarMap[str, str]
@@ -63,7 +64,8 @@ class Report(_message.Message):
     slots: _containers.RepeatedCompositeFieldContainer[SlotState]
     reported_ms: int
     uplink: str
-    def __init__(self, device: _Optional[str] = ..., public_key: _Optional[bytes] = ..., labels: _Optional[_Mapping[str, str]] = ..., agent_version: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[SlotState, _Mapping]]] = ..., reported_ms: _Optional[int] = ..., uplink: _Optional[str] = ...) -> None: ...
+    alarms: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, device: _Optional[str] = ..., public_key: _Optional[bytes] = ..., labels: _Optional[_Mapping[str, str]] = ..., agent_version: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[SlotState, _Mapping]]] = ..., reported_ms: _Optional[int] = ..., uplink: _Optional[str] = ..., alarms: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SlotState(_message.Message):
     __slots__ = ("slot", "state", "generation", "manifest", "reason", "running", "running_model", "running_version", "chunks_total", "chunks_present", "receipt")

@@ -14,6 +14,9 @@ from simulators.demo.processes import POLL_S, Processes, listening
 from simulators.ports import free_port
 
 MODEL = "digits"
+CLOUD = "cloud"
+"""The cloud's data folder, below that of the world."""
+
 SELECTOR = {"fleet": "demo"}
 SETTLE_S = 45.0  # for the sensors: to have everything acknowledged and its truth posted
 RESTART_S = 15.0
@@ -56,12 +59,12 @@ class World:
 
     def train(self, epochs: int, *, visible: bool = False) -> None:
         """Train, judge, sign and register the model's next version: `littoral train`."""
-        command = ["-m", "cloud.cli", "train", "--dir", ".", "--data", self.plan.data, "--model", MODEL]
+        command = ["-m", "cloud.cli", "train", "--dir", CLOUD, "--data", self.plan.data, "--model", MODEL]
         self.processes.run("train", [*command, "--epochs", str(epochs)], self.watch, visible=visible)
 
     def publish_bad(self) -> None:
         """Register a damaged model as the next version: `littoral-sim bad-model`."""
-        command = ["-m", "simulators.cli", "bad-model", "--dir", ".", "--model", MODEL, "--data", self.plan.data]
+        command = ["-m", "simulators.cli", "bad-model", "--dir", CLOUD, "--model", MODEL, "--data", self.plan.data]
         self.processes.run("bad-model", command, self.watch)
 
     def start_cloud(self) -> None:
@@ -72,7 +75,7 @@ class World:
         """`littoral serve` on this world's ports, with `more` flags."""
         ports = ["--api-port", str(self.api_port), "--ingest-port", str(self.ingest_port)]
         broker = ["--broker-kind", self.plan.broker, "--broker-port", str(self.broker_port)]
-        return ["-m", "cloud.cli", "serve", "--dir", ".", *ports, *broker, *more]
+        return ["-m", "cloud.cli", "serve", "--dir", CLOUD, *ports, *broker, *more]
 
     def cloud_ready(self) -> None:
         """Wait until every part of the cloud can do its work."""
@@ -92,7 +95,7 @@ class World:
     def start_agent(self, device: str) -> None:
         """Start one device's agent with its own data folder: `littoral-edge run`."""
         addresses = ["--broker", self.broker_url, "--uplink", f"127.0.0.1:{self.ingest_port}"]
-        identity = ["--id", device, "--dir", device, "--trust", "trust.json", "--labels", "fleet=demo"]
+        identity = ["--id", device, "--dir", device, "--trust", f"{CLOUD}/trust.json", "--labels", "fleet=demo"]
         self.processes.start(device, ["-m", "edge.cli", "run", *identity, *addresses])
 
     def restart_agent(self, device: str) -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from simulators.demo.world import MODEL, World
+from simulators.demo.world import CLOUD, MODEL, World
 
 ROLES = ("publisher", "api", "ingest", "controller")
 AGENTS = ("edge-1", "edge-2")
@@ -37,7 +37,7 @@ def test_each_command_and_each_role_on_its_own_makes_the_same_loop(make_world: M
         world.start_agent(device)
     world.until("both agents are online", lambda: online(littoral(world, "devices", "list", *api)) == 2, within_s=60)
 
-    models = littoral(world, "models", "list", "--dir", ".")
+    models = littoral(world, "models", "list", "--dir", CLOUD)
     assert [model["version"] for model in models] == [1, 2, 3]
     rollout = littoral(world, "rollout", "create", "--model", MODEL, "--version", "2", "--selector", "fleet=demo", *api)
     assert [wave["size"] for wave in rollout["waves"]] == [1, 1]

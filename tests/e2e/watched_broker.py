@@ -21,7 +21,8 @@ from protos import topics
 from protos.channels import CHANNELS, Role
 from protos.kit.children import bound_to
 from protos.kit.link import Address
-from simulators.ports import free_port, listening
+from simulators.demo.processes import listening
+from simulators.ports import free_port
 
 CLOUD, WITNESS, STRANGER = "cloud", "witness", "stranger"
 DEVICES = ("edge-1", "edge-2")

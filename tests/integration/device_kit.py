@@ -16,10 +16,13 @@ from typing import Any
 import grpc.aio
 import numpy as np
 
+from cloud.delivery.metadata import ordered
 from cloud.fleet import rules
-from cloud.foundation.broker import embedded_broker
+from cloud.foundation.broker import Kind, embedded_broker
 from cloud.foundation.database import Database
+from cloud.identity.entities import Lifetimes
 from cloud.identity.service import Identity
+from cloud.identity.trust import FleetTrust
 from cloud.registry.blobs import Blobs
 from cloud.registry.entities import ModelVersion, artifacts
 from cloud.registry.service import Registry
@@ -43,14 +46,17 @@ def now_ms() -> int:
 class Cloud:
     """Signs and publishes by hand, and hears what devices say."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        folder.mkdir()
+    def __init__(self, folder: Path, port: int, kind: Kind = "amqtt") -> None:
+        folder.mkdir(parents=True)
+        self._kind: Kind = kind
         database = Database(f"sqlite:///{folder}/cloud.db")
         database.create()
         self.folder = folder
         self.address = Address("127.0.0.1", port)
         self.identity = Identity(folder)
-        self.registry = Registry(database, Blobs(folder / "blobs"), self.identity.sign)
+        self.trust = FleetTrust(database, self.identity, folder / "offline", Lifetimes())
+        self.registry = Registry(database, Blobs(folder / "blobs"), self.identity.sign, self.trust.list_version)
+        self.trust.prepare(self.registry.registered, now_ms())
         self.link = Link(self.address, "cloud")
         self.reports: dict[str, Report] = {}
         self.presence: dict[str, bytes] = {}
@@ -59,7 +65,7 @@ class Cloud:
     @asynccontextmanager
     async def broker(self) -> AsyncIterator[None]:
         """The broker and this cloud's link to it, within the block."""
-        async with embedded_broker("amqtt", "127.0.0.1", self.address.port, self.folder):
+        async with embedded_broker(self._kind, "127.0.0.1", self.address.port, self.folder):
             self.link = Link(self.address, "cloud")
             await self.link.subscribe(self._hear, topics.ALL_REPORTED, topics.ALL_PRESENCE)
             running = asyncio.create_task(self.link.run())
@@ -74,11 +80,16 @@ class Cloud:
         return self.registry.register(draft, files, now_ms())
 
     async def publish(self, version: ModelVersion, *, chunks: bool = True) -> None:
+        await self.publish_metadata()
         await self._say(topics.manifest(version.manifest_digest), version.signed)
         for artifact in artifacts(version.parsed()) if chunks else ():
             for index in range(len(artifact.chunks)):
                 data = self.registry.chunk(artifact.digest, index)
                 await self._say(topics.chunk(artifact.digest, index), data)
+
+    async def publish_metadata(self) -> None:
+        for name, data in ordered(self.trust.files()).items():
+            await self._say(topics.metadata(name), data)
 
     async def deploy(
         self,
@@ -153,7 +164,7 @@ class Device:
         flags = {
             "--id": "edge-1",
             "--dir": str(self.folder),
-            "--trust": str(self.cloud.identity.trust_path),
+            "--trust": str(self.cloud.trust.trust_path),
             "--broker": str(self.cloud.address),
             "--uplink": "127.0.0.1:9",  # nobody listens there: results wait in the outbox
             "--report-s": "1",
@@ -216,9 +227,9 @@ def batch_of(frames: np.ndarray, first_frame: int) -> FrameBatch:
 
 
 @asynccontextmanager
-async def world(folder: Path) -> AsyncIterator[tuple[Cloud, Device, AsyncExitStack]]:
+async def world(folder: Path, kind: Kind = "amqtt") -> AsyncIterator[tuple[Cloud, Device, AsyncExitStack]]:
     """A cloud whose broker runs until the yielded stack is closed, and a device that is not started yet."""
-    cloud = Cloud(folder / "cloud", free_port())
+    cloud = Cloud(folder / "cloud", free_port(), kind)
     device = Device(folder / "edge", cloud)
     try:
         async with AsyncExitStack() as broker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -17,6 +18,11 @@ import grpc
 import httpx
 import pytest
 
+from edge.delivery.trust import Trust
+from edge.delivery.trust_sources import FromApi, FromBroker
+from edge.foundation.clock import now_ms
+from edge.identity.service import read_root
+from protos.kit.link import Address, Link
 from protos.v1 import uplink_pb2, uplink_pb2_grpc
 from simulators.ports import free_port
 
@@ -111,6 +117,20 @@ def test_the_trust_document_of_the_api_is_the_one_in_the_folder(tmp_path: Path) 
         lines_until(process, "cloud ready")
         served = httpx.get(f"http://127.0.0.1:{ports['api']}/api/v1/trust", trust_env=False).json()
     assert served == json.loads((tmp_path / "data" / "trust.json").read_text())
+
+
+def test_a_device_whose_broker_is_silent_finds_whom_to_trust_over_the_api(tmp_path: Path) -> None:
+    ports = free_ports()
+    with serving(tmp_path, ports, "--role", "api") as process:
+        lines_until(process, "cloud ready")
+
+        async def directors() -> set[str]:
+            silent = FromBroker(Link(Address("127.0.0.1", ports["broker"]), "edge-1"), patience_s=0.1)
+            api = FromApi(f"http://127.0.0.1:{ports['api']}")
+            root = read_root(tmp_path / "data" / "trust.json")
+            return set(await Trust(tmp_path / "metadata", root, [silent, api], 600, now_ms).directors())
+
+        assert asyncio.run(directors()) == set(json.loads((tmp_path / "data" / "trust.json").read_text())["deployment"])
 
 
 @pytest.mark.parametrize("taken", PORTS)

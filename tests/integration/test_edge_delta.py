@@ -20,6 +20,8 @@ from cloud.registry.entities import artifacts
 from cloud.registry.service import Registry
 from edge.delivery import transfer
 from edge.delivery.mqtt import Fetcher
+from edge.delivery.trust import Trust
+from edge.foundation.clock import now_ms
 from protos import topics
 from protos.kit import envelope
 from protos.kit.link import Link
@@ -84,7 +86,7 @@ class Device:
         self.told: list[tuple[int, int]] = []
         self._news = asyncio.Event()
         self.downloads = folder / "downloads"
-        self._fetcher = Fetcher(self.link, {}, self.downloads)
+        self._fetcher = Fetcher(self.link, Trust(folder / "metadata", b"", [], 1, now_ms), self.downloads)
         self.held: dict[bytes, Path] = {}
         for data in files:
             digest = hashlib.sha256(data).digest()

@@ -10,14 +10,18 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from click.testing import CliRunner
 
+from cloud.app import compose
+from cloud.foundation.settings import CloudSettings
 from cloud.training import datasets, service
 from cloud.training.commands import train
 from cloud.training.converter import convert
 from cloud.training.datasets import Dataset
 from cloud.training.entities import FLOAT, INT8, Options, QuantisationLoss, Step, TrainedModel
 from cloud.training.trainer import Trainer
+from edge.inference import operators
 from edge.inference.engine import Engine
 from edge.inference.golden import check_golden, golden_frames
+from protos.v1.manifest_pb2 import Requirements
 from simulators.faults import damage
 
 pytestmark = pytest.mark.timeout(300)
@@ -123,6 +127,18 @@ def test_the_draft_tells_where_the_model_comes_from(trained: TrainedModel, digit
     assert list(draft.labels) == [str(label) for label in range(10)]
 
 
+def test_the_draft_says_which_operators_a_device_must_know_and_what_else_was_asked_for(trained: TrainedModel) -> None:
+    requires = service.draft(
+        trained, "digits", Requirements(architectures=["x86_64"], agent_version="0.1")
+    ).requirements
+    assert (list(requires.architectures), requires.agent_version) == (["x86_64"], "0.1")
+    needed = {one.variant: set(one.operators) for one in requires.operators}
+    assert needed[INT8] >= needed[FLOAT] >= {"CONV_2D", "SOFTMAX"}
+    known = operators.known()
+    assert known
+    assert known > needed[INT8]
+
+
 def test_the_same_seed_gives_the_same_files_and_another_seed_others(digits: Dataset) -> None:
     some = few(digits, 128)
 
@@ -187,6 +203,17 @@ def test_the_command_says_in_one_sentence_what_is_wrong_with_the_data(tmp_path: 
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith("Error: ")
     assert "nowhere" in result.stderr
+
+
+@pytest.mark.parametrize(("model", "reason"), [("root", "no model can be named 'root'"), ("new", "keys delegate new")])
+def test_a_model_that_could_not_be_listed_is_refused_before_it_is_trained(
+    tmp_path: Path, model: str, reason: str
+) -> None:
+    with compose(CloudSettings(dir=tmp_path / "data")):
+        (tmp_path / "data-offline-keys").rename(tmp_path / "away")
+    result = CliRunner().invoke(train, ["--dir", str(tmp_path / "data"), "--model", model])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert reason in result.output
 
 
 def test_a_model_name_that_cannot_stand_in_a_topic_is_refused_at_once(tmp_path: Path) -> None:

@@ -91,6 +91,8 @@ def test_it_says_who_may_publish_what_and_how() -> None:
     }
     kept = {"qos": 1, "retain": True, "bindingVersion": "0.2.0"}
     assert told == {
+        ("cloud", "metadata"): kept,
+        ("cloud", "metadata_index"): kept,
         ("cloud", "manifest"): kept,
         ("cloud", "chunk"): kept,
         ("device", "repair"): {**kept, "retain": False},

@@ -9,6 +9,8 @@ from protos.channels import CHANNELS, Channel, Encoded, Role
 
 DIGEST = bytes(range(32))
 BUILT = {
+    "metadata": topics.metadata("timestamp.json"),
+    "metadata_index": topics.METADATA_INDEX,
     "manifest": topics.manifest(DIGEST),
     "chunk": topics.chunk(DIGEST, 16383),
     "repair": topics.repair(DIGEST),
@@ -43,6 +45,8 @@ def test_a_topic_tells_its_parameters() -> None:
         topics.MANIFEST.format(manifest="nothex"),
         topics.CHUNK.format(artifact=DIGEST.hex(), index="one"),
         topics.all_of(topics.PRESENCE),
+        topics.metadata("snapshot.json"),
+        topics.metadata("index.json"),
     ],
 )
 def test_any_other_topic_is_none_of_the_contract(topic: str) -> None:

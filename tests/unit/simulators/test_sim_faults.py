@@ -93,6 +93,6 @@ def test_a_bad_version_is_registered_after_the_newest_and_rightly_signed(tmp_pat
     assert (bad.version, registry.latest("tiny")) == (2, bad)
     trusted = {
         key_id: Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
-        for key_id, key in identity.trust()["manifest"].items()
+        for key_id, key in identity.public()["manifest"].items()
     }
     assert verify(MANIFEST_PURPOSE, parse(registry.signed_manifest(bad.manifest_digest)), trusted) == bad.manifest

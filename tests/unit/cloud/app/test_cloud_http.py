@@ -11,8 +11,6 @@ from starlette.types import Message, Receive, Scope, Send
 
 from cloud.routes import MAX_BODY_BYTES, BodyLimit, create_api
 
-TRUST = {"manifest": {"key": "aa"}, "deployment": {"other": "bb"}}
-
 
 def client(**parts: bool) -> TestClient:
     echo = APIRouter()
@@ -21,11 +19,7 @@ def client(**parts: bool) -> TestClient:
     def _(body: dict[str, str]) -> dict[str, str]:
         return body
 
-    return TestClient(create_api([echo], lambda: TRUST, lambda: parts))
-
-
-def test_the_trust_document_is_served() -> None:
-    assert client().get("/api/v1/trust").json() == TRUST
+    return TestClient(create_api([echo], lambda: parts))
 
 
 def test_a_process_that_answers_is_healthy_even_if_it_is_not_ready() -> None:

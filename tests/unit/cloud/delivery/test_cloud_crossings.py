@@ -16,6 +16,7 @@ from protos.channels import CHANNELS
 from protos.v1.delivery_pb2 import RepairRequest
 from protos.v1.deployment_pb2 import Deployment
 from protos.v1.manifest_pb2 import Manifest, Signature, Signed
+from protos.v1.metadata_pb2 import MetadataIndex
 from protos.v1.report_pb2 import Report
 
 ARTIFACT = bytes(range(32))
@@ -41,6 +42,8 @@ def repair(artifact: bytes = ARTIFACT, missing: bytes = b"\x05") -> Crossing:
 
 
 OBEYING = {
+    "metadata": retained(topics.metadata("3.snapshot.json"), b"{}"),
+    "metadata_index": retained(topics.METADATA_INDEX, MetadataIndex(root=1, timestamp=9).SerializeToString()),
     "manifest": retained(topics.manifest(hashlib.sha256(MANIFEST).digest()), signed(MANIFEST)),
     "chunk": retained(topics.chunk(ARTIFACT, 3), bytes(topics.MAX_CHUNK_BYTES)),
     "repair": repair(),
@@ -68,7 +71,7 @@ def test_a_signed_message_is_taken_out_of_its_envelope() -> None:
     assert reading.signers == ("aa",)
 
 
-@pytest.mark.parametrize("name", ["manifest", "chunk"])
+@pytest.mark.parametrize("name", ["metadata", "manifest", "chunk"])
 def test_an_empty_payload_clears_a_channel_that_may_be_cleared(name: str) -> None:
     reading = read(replace(OBEYING[name], payload=b""))
     assert reading.clears

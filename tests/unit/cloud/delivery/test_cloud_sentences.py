@@ -16,6 +16,7 @@ from protos.channels import CHANNELS, Encoded
 from protos.v1.delivery_pb2 import RepairRequest
 from protos.v1.deployment_pb2 import Deployment
 from protos.v1.manifest_pb2 import Artifact, ChunkRef, Manifest, Signature, Signed, Variant
+from protos.v1.metadata_pb2 import MetadataIndex
 from protos.v1.report_pb2 import (
     UPDATE_STATE_COMMITTED,
     UPDATE_STATE_DOWNLOADING,
@@ -66,6 +67,15 @@ COMMITTED = SlotState(
 REFUSED = SlotState(slot="default", state=UPDATE_STATE_REFUSED, generation=4, reason="golden vectors: 4 of 4 wrong")
 
 SAID = {
+    "metadata": (reading(topics.metadata("3.snapshot.json"), b"{}"), "2 bytes, 44136fa355b3"),
+    "index": (
+        reading(topics.METADATA_INDEX, MetadataIndex(root=2, timestamp=57).SerializeToString()),
+        "newest: root 2, timestamp 57",
+    ),
+    "alarm": (
+        reading(topics.reported("edge-1"), Report(device="edge-1", alarms=["a", "b"]).SerializeToString()),
+        "alarm: a; alarm: b",
+    ),
     "manifest": (
         reading(topics.manifest(hashlib.sha256(MANIFEST).digest()), signed(MANIFEST)),
         "digits 2: int8 (105,080 bytes, 2 chunks)",
@@ -108,6 +118,7 @@ def test_every_protobuf_message_of_the_contract_has_its_sentence() -> None:
 @pytest.mark.parametrize(
     ("case", "named"),
     [
+        ("metadata", "3.snapshot.json"),
         ("manifest", hashlib.sha256(MANIFEST).hexdigest()[:12]),
         ("chunk", f"{SHORT}/3"),
         ("repair", SHORT),

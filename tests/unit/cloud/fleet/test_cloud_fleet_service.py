@@ -208,3 +208,22 @@ def test_a_rollout_is_told_who_came_or_changed_labels(database: Database, fleet:
     fleet.observe(report(at=3, site="b"), 6000)
     with database.reading() as transaction:
         assert fleet.labelled_since(transaction, 1001) == [("edge-1", {"site": "b"})]
+
+
+def test_the_alarms_of_a_device_are_those_of_its_last_report(database: Database, fleet: Fleet) -> None:
+    def say(at: int, *alarms: str) -> tuple[str, ...]:
+        told = report(at=at)
+        told.alarms.extend(alarms)
+        fleet.observe(told, at)
+        return fleet.device("edge-1").alarms
+
+    fleet.observe(report(device="edge-2"), 1)
+    assert say(1, "metadata has expired", "disk is full") == ("metadata has expired", "disk is full")
+    assert say(2, "disk is full") == ("disk is full",)
+    assert {device.id: device.alarms for device in fleet.devices()} == {"edge-1": ("disk is full",), "edge-2": ()}
+    assert say(3) == ()
+    assert len(say(4, *["x" * 2000] * 50)) == 8
+    assert all(len(alarm) == 1000 for alarm in fleet.device("edge-1").alarms)
+    fleet.forget("edge-1")
+    with database.reading() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM device_alarms").scalar() == 0

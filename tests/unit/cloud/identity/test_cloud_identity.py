@@ -17,7 +17,7 @@ from protos.kit.keys import KeysFailed
 
 
 def trusted(identity: Identity, role: str) -> dict[str, Ed25519PublicKey]:
-    keys = json.loads(identity.trust_path.read_text())[role]
+    keys = identity.public()[role]
     return {key_id: Ed25519PublicKey.from_public_bytes(bytes.fromhex(raw)) for key_id, raw in keys.items()}
 
 
@@ -41,12 +41,12 @@ def test_the_cloud_signs_nothing_that_only_a_device_may_say(tmp_path: Path) -> N
 
 
 def test_a_restart_finds_the_same_keys(tmp_path: Path) -> None:
-    assert Identity(tmp_path).trust() == Identity(tmp_path).trust()
+    assert Identity(tmp_path).public() == Identity(tmp_path).public()
 
 
 def test_starts_at_the_same_moment_agree_on_one_key(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
-        trusts = list(threads.map(lambda _: json.dumps(Identity(tmp_path).trust()), range(16)))
+        trusts = list(threads.map(lambda _: json.dumps(Identity(tmp_path).public()), range(16)))
     assert len(set(trusts)) == 1
 
 
@@ -56,18 +56,6 @@ def test_private_keys_are_readable_by_their_owner_only(tmp_path: Path) -> None:
         "manifest.key": "0o600",
         "deployment.key": "0o600",
     }
-
-
-def test_what_devices_are_given_holds_no_private_key(tmp_path: Path) -> None:
-    identity = Identity(tmp_path)
-    assert "PRIVATE" not in identity.trust_path.read_text()
-    assert json.loads(identity.trust_path.read_text()) == identity.trust()
-
-
-def test_a_trust_file_that_was_changed_is_put_right(tmp_path: Path) -> None:
-    identity = Identity(tmp_path)
-    identity.trust_path.write_text("{}")
-    assert json.loads(Identity(tmp_path).trust_path.read_text()) == identity.trust()
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zstandard
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastapi import FastAPI
@@ -54,6 +57,66 @@ def test_the_api_lists_and_shows_versions(registry: Registry) -> None:
             404,
             "model 'digits' has no version 9: its newest is 1",
         )
+
+
+def model_file() -> bytes:
+    """Several chunks long when compressed."""
+    return random.Random(7).randbytes(150_000) + bytes(150_000)
+
+
+@pytest.fixture
+def client(registry: Registry) -> Iterator[TestClient]:
+    app = FastAPI()
+    app.include_router(router(registry))
+    with TestClient(app) as client:
+        yield client
+
+
+def registered(registry: Registry, file: bytes) -> str:
+    """The digest of a registered file, in hex."""
+    draft = Manifest(model="digits", variants=[Variant(name="int8")])
+    return registry.register(draft, {"int8": file}, 0).parsed().variants[0].artifact.digest.hex()
+
+
+def test_an_artifact_is_streamed_compressed_to_whoever_takes_zstd(registry: Registry, client: TestClient) -> None:
+    file = model_file()
+    digest = registered(registry, file)
+    with client.stream("GET", f"/api/v1/artifacts/{digest}", headers={"Accept-Encoding": "gzip, zstd;q=1.0"}) as answer:
+        travelled = b"".join(answer.iter_raw())
+    assert (answer.status_code, answer.headers["Content-Encoding"]) == (200, "zstd")
+    assert int(answer.headers["Content-Length"]) == len(travelled) < len(file)
+    assert zstandard.decompress(travelled) == file
+
+
+def test_an_artifact_is_unpacked_for_whoever_does_not(registry: Registry, client: TestClient) -> None:
+    file = model_file()
+    digest = registered(registry, file)
+    answer = client.get(f"/api/v1/artifacts/{digest}", headers={"Accept-Encoding": "identity"})
+    assert (answer.content, "Content-Encoding" in answer.headers) == (file, False)
+    assert answer.headers["Content-Length"] == str(len(file))
+    assert "immutable" in answer.headers["Cache-Control"]
+
+
+def test_an_artifact_that_does_not_compress_travels_as_it_is(registry: Registry, client: TestClient) -> None:
+    file = random.Random(7).randbytes(100)
+    answer = client.get(f"/api/v1/artifacts/{registered(registry, file)}", headers={"Accept-Encoding": "zstd"})
+    assert (answer.content, "Content-Encoding" in answer.headers) == (file, False)
+
+
+@pytest.mark.parametrize("digest", ["00" * 32, "no-digest", "0"])
+def test_an_unknown_artifact_is_not_found(client: TestClient, digest: str) -> None:
+    answer = client.get(f"/api/v1/artifacts/{digest}")
+    assert answer.status_code == 404
+    assert digest in answer.json()["detail"]
+
+
+def test_a_damaged_blob_is_not_sent(registry: Registry, client: TestClient, tmp_path: Path) -> None:
+    digest = registered(registry, b"model" * 100)
+    for blob in (tmp_path / "blobs").glob("*/*"):
+        blob.write_bytes(bytes(blob.stat().st_size))
+    answer = client.get(f"/api/v1/artifacts/{digest}")
+    assert answer.status_code == 500
+    assert "damaged" in answer.json()["detail"]
 
 
 def test_the_commands_print_the_api_s_json(registry: Registry, tmp_path: Path) -> None:

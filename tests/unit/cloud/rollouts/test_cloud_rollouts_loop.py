@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_fleet import Device, World, manifest_of
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from small_fleet import Catalogue, Device, World, manifest_of
 from sqlalchemy import event
 
 from cloud.foundation.database import Database
@@ -27,6 +28,7 @@ from cloud.rollouts.entities import (
     UnknownRollout,
 )
 from cloud.rollouts.rules import LEASE_MS
+from cloud.rollouts.service import Rollouts
 from protos.kit import envelope
 from protos.v1.deployment_pb2 import Deployment
 
@@ -273,6 +275,18 @@ def test_deployments_are_signed_anew_at_half_their_life(world: World) -> None:
         world.devices[row.device].read(row.signed, world.now_ms)
         renewed = Deployment.FromString(envelope.parse(row.signed).payload)
         assert renewed.expires_ms == world.now_ms + 30 * 24 * 3600 * 1000
+
+
+def test_deployments_that_a_former_director_key_signed_are_signed_anew_at_once(world: World) -> None:
+    world.until_end(world.create(1))
+    key = Ed25519PrivateKey.generate()
+    rotated = Rollouts(
+        world.database, Catalogue(), world.fleet, lambda purpose, data: envelope.sign(purpose, data, key), 30
+    )
+    assert [rotated.renew(world.now_ms + 1), rotated.renew(world.now_ms + 2)] == [5, 0]
+    keys = {envelope.key_id(key.public_key()): key.public_key()}
+    for row in world.fleet.all_desired():
+        envelope.verify(envelope.DEPLOYMENT, envelope.parse(row.signed), keys)
 
 
 @contextmanager

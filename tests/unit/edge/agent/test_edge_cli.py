@@ -63,6 +63,7 @@ def test_the_status_of_an_agent_that_does_not_run_is_read_from_its_folder(folder
         "agent_running": False,
         "device": "edge-1",
         "uplink": "waiting",
+        "alarms": [],
         "running": None,
         "desired": {"model": "digits", "version": 2, "manifest": "ab" * 32},
         "generation": 7,

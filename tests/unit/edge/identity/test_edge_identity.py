@@ -5,18 +5,29 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import Metadata, Root
+from tuf.api.serialization.json import JSONSerializer
 
-from edge.identity.service import DeviceIdentity, Trust
+from edge.identity.service import DeviceIdentity, read_root
 from protos.kit import envelope
 from protos.kit.keys import KeysFailed
 
-
-def public(key: Ed25519PrivateKey) -> dict[str, str]:
-    return {envelope.key_id(key.public_key()): key.public_key().public_bytes_raw().hex()}
+OLDER = {"manifest": {"id": "ab"}, "deployment": {"id": "ab"}}
 
 
-MANIFESTS, DEPLOYMENTS = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
-GOOD = {"manifest": public(MANIFESTS), "deployment": public(DEPLOYMENTS)}
+def root() -> bytes:
+    """A root that is signed as it says: its own key is the only one of each role."""
+    signer = CryptoSigner(Ed25519PrivateKey.generate())
+    content = Root()
+    for role in content.roles:
+        content.add_key(signer.public_key, role)
+    metadata = Metadata(content)
+    metadata.sign(signer)
+    return metadata.to_bytes(JSONSerializer(compact=True))
+
+
+ROOT = root()
 
 
 def test_a_device_keeps_its_key(tmp_path: Path) -> None:
@@ -56,14 +67,16 @@ def test_a_damaged_key_is_named_and_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "device.key").read_text() == "rust"
 
 
-def test_trust_has_one_set_of_keys_for_each_kind_of_message(tmp_path: Path) -> None:
+def test_trust_begins_with_the_root_in_the_trust_file(tmp_path: Path) -> None:
     path = tmp_path / "trust.json"
-    path.write_text(json.dumps(GOOD))
-    trust = Trust.read(path)
-    signed = envelope.sign(envelope.MANIFEST, b"x", MANIFESTS)
-    assert envelope.verify(envelope.MANIFEST, signed, trust.manifest_keys) == b"x"
-    with pytest.raises(envelope.Untrusted):
-        envelope.verify(envelope.MANIFEST, signed, trust.deployment_keys)
+    path.write_text(json.dumps(OLDER | {"root": json.loads(ROOT)}))
+    assert json.loads(read_root(path)) == json.loads(ROOT)
+
+
+def test_a_trust_file_of_a_cloud_without_metadata_has_no_root(tmp_path: Path) -> None:
+    path = tmp_path / "trust.json"
+    path.write_text(json.dumps(OLDER))
+    assert read_root(path) == b""
 
 
 @pytest.mark.parametrize("what", ["missing", "a folder"])
@@ -72,7 +85,7 @@ def test_a_trust_file_that_cannot_be_read_is_named_with_the_remedy(tmp_path: Pat
     if what == "a folder":
         path.mkdir()
     with pytest.raises(KeysFailed) as caught:
-        Trust.read(path)
+        read_root(path)
     assert f"trust file {path} cannot be read" in str(caught.value)
     assert "Copy trust.json from the cloud's data folder" in str(caught.value)
 
@@ -84,18 +97,17 @@ def test_a_trust_file_that_cannot_be_read_is_named_with_the_remedy(tmp_path: Pat
         "\udcff",
         "[]",
         "{}",
-        json.dumps({"manifest": GOOD["manifest"]}),
-        json.dumps(GOOD | {"deployment": {}}),
-        json.dumps(GOOD | {"deployment": ["x"]}),
-        json.dumps(GOOD | {"deployment": {"id": 3}}),
-        json.dumps(GOOD | {"deployment": {"id": "abcd"}}),
-        json.dumps(GOOD | {"deployment": {"0" * 64: next(iter(GOOD["deployment"].values()))}}),
+        json.dumps({"manifest": OLDER["manifest"]}),
+        json.dumps(OLDER | {"root": {}}),
+        json.dumps(OLDER | {"root": "x"}),
+        json.dumps(OLDER | {"root": json.loads(ROOT) | {"signatures": []}}),
+        json.dumps(OLDER | {"root": json.loads(ROOT.replace(b'"version":1', b'"version":2'))}),
     ],
 )
 def test_a_malformed_trust_file_is_named_with_the_remedy(tmp_path: Path, text: str) -> None:
     path = tmp_path / "trust.json"
     path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(KeysFailed) as caught:
-        Trust.read(path)
+        read_root(path)
     assert f"trust file {path} is not a trust.json of a Littoral cloud" in str(caught.value)
     assert "Copy trust.json from the cloud's data folder" in str(caught.value)

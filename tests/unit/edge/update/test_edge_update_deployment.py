@@ -5,8 +5,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.foundation.clock import EARLIEST_MS
 from edge.update import deployment
-from edge.update.deployment import EARLIEST_MS, Expired, NotForUs
+from edge.update.deployment import Expired, NotForUs
 from edge.update.entities import Target
 from protos.kit import envelope
 from protos.v1.deployment_pb2 import Deployment

@@ -13,22 +13,25 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.delivery.entities import NotDelivered, Rejected
+from edge.foundation.clock import EARLIEST_MS
 from edge.inference.service import Inference
 from edge.models.service import ModelStore
 from edge.update import deployment, trial
 from edge.update.entities import Proof, Running, State, Target, Update
 from edge.update.memory import Memory
 from edge.update.prover import NotProved
+from edge.update.requirements import Facts
 from edge.update.service import Updater
 from edge.update.steps import Limits, Steps
 from edge.uplink.outbox import Outbox
 from protos.kit import envelope
 from protos.v1 import report_pb2
-from protos.v1.manifest_pb2 import Artifact, Manifest, Signed
+from protos.v1.manifest_pb2 import Artifact, Manifest, Requirements, Signed, VariantOperators
 from tests import in_thread, tiny_models
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"d" * 32)
-NOW_MS = deployment.EARLIEST_MS + 1000
+NOW_MS = EARLIEST_MS + 1000
+FACTS = Facts("x86_64", "1.2", frozenset({"FULLY_CONNECTED"}))
 T = TypeVar("T")
 
 
@@ -42,6 +45,7 @@ class Shelf:
     fetched: list[bytes] = field(default_factory=list)
     held: list[list[bytes]] = field(default_factory=list)
     fault: Exception | None = None
+    unlisted: Exception | None = None
     stuck: bool = False
 
     def put(self, manifest: Manifest, *files: bytes) -> bytes:
@@ -50,6 +54,10 @@ class Shelf:
         self.manifests[digest] = payload
         self.files |= {hashlib.sha256(file).digest(): file for file in files}
         return digest
+
+    async def check(self, model: str, version: int, manifest: bytes, issued_ms: int) -> None:  # noqa: ARG002 - the port's
+        if self.unlisted:
+            raise self.unlisted
 
     async def manifest(self, digest: bytes) -> bytes:
         if self.stuck:
@@ -89,7 +97,7 @@ class Device:
         self.inference = Inference(outbox, start=in_thread.start)
         store = ModelStore.open(self.folder / "models", "default")
         limits = Limits(trial_s=0.0, golden_timeout_s=60, threads=1)
-        steps = Steps(self.shelf, store, self.inference, limits, prove_here)
+        steps = Steps(self.shelf, store, self.inference, limits, FACTS, prove=prove_here)
         updater = Updater("edge-1", Memory(self.folder, "default"), steps, sign, lambda: self.now_ms)
         updater.on_change = lambda: self.seen.append(updater.update)
         return updater
@@ -414,3 +422,53 @@ def test_a_committed_model_that_rots_on_the_disk_is_not_used_and_the_device_says
     updater = device.settle()
     assert updater.running is None
     assert "damaged" in updater.notice
+
+
+@pytest.mark.parametrize(
+    ("requires", "reason"),
+    [
+        (Requirements(architectures=["riscv64"]), "made for riscv64"),
+        (Requirements(agent_version="1.3"), "needs agent 1.3"),
+        (
+            Requirements(operators=[VariantOperators(variant="int8", operators=["LSTM"])]),
+            "interpreter does not know LSTM",
+        ),
+    ],
+)
+def test_a_version_for_other_devices_is_refused_before_its_artifact_is_fetched(
+    device: Device, requires: Requirements, reason: str
+) -> None:
+    manifest = tiny_models.manifest({"int8": GOOD[0]})
+    manifest.requirements.CopyFrom(requires)
+    updater = device.settle(target(1, device.shelf.put(manifest, GOOD[0])))
+    assert (updater.update.state, device.shelf.fetched) == (State.REFUSED, [])
+    assert updater.update.reason.startswith("incompatible: ")
+    assert reason in updater.update.reason
+
+
+def test_what_metadata_lists_otherwise_is_refused_and_what_it_does_not_list_yet_waits(device: Device) -> None:
+    digest = good(device)
+
+    async def scenario(updater: Updater) -> None:
+        device.shelf.unlisted = NotDelivered("the fleet's metadata does not list tiny version 1")
+        updater.desire(target(1, digest))
+        await until(lambda: updater.update.attempts > 0)
+        assert "does not list tiny version 1" in updater.update.reason
+        assert device.shelf.fetched == []
+        device.shelf.unlisted = None
+        await ended(updater, 1)
+        device.shelf.unlisted = Rejected("another manifest")
+        updater.desire(target(2, good(device, 2), version=2))
+        await ended(updater, 2)
+        assert (updater.update.state, updater.update.reason) == (State.REFUSED, "another manifest")
+        assert updater.running == Running("tiny", 1, digest)
+
+    device.live(scenario)
+
+
+def test_a_version_that_lies_on_the_disk_is_run_again_only_if_metadata_still_lists_it(device: Device) -> None:
+    first, second = good(device), good(device, 2)
+    device.settle(target(1, first), target(2, second, version=2))
+    device.shelf.unlisted = Rejected("another manifest")
+    updater = device.settle(target(3, first))
+    assert (updater.update.state, updater.running) == (State.REFUSED, Running("tiny", 2, second))
