@@ -23,7 +23,9 @@ from edge.foundation.clock import now_ms
 from edge.foundation.settings import FRAMES_SOCKET, EdgeSettings
 from edge.foundation.version import agent_version
 from edge.identity.service import DeviceIdentity, read_root
+from edge.inference import local as local_ends
 from edge.inference import operators
+from edge.inference.entities import Limits as InferenceLimits
 from edge.inference.rpc import SocketUnusable, frames_server
 from edge.inference.service import Inference
 from edge.models.service import ModelStore
@@ -151,7 +153,7 @@ def _wired(settings: EdgeSettings, identity: DeviceIdentity, root: bytes, outbox
     device, slot = settings.id, DEFAULT_SLOT
     link = Link(Address.parse(settings.broker), f"littoral-{device}", reporting_mqtt.will(device), settings.mqtt)
     trust = _trust(settings, root, link)
-    inference = Inference(outbox, settings.batch_frames)
+    inference = Inference(outbox, InferenceLimits(settings.batch_frames, settings.latency_ms))
     uplink = Uplink(settings.uplink, device, outbox)
     pace = delivery.Limits(settings.delivery_rate, settings.delivery_jitter_s)
     steps = Steps(
@@ -198,6 +200,7 @@ async def _work(rooms: _Rooms, settings: EdgeSettings, stop: asyncio.Event) -> N
 def _tasks(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, Any, None]]:
     telemetry = offer_regularly(rooms.reporter, rooms.uplink.offer_telemetry, settings.telemetry_s)
     return {
+        **local_ends.tasks(settings, rooms.inference),
         "inference": rooms.inference.run(),
         "updater": rooms.updater.run(),
         "link": rooms.link.run(),

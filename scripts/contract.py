@@ -66,6 +66,7 @@ def _value(field: FieldDescriptor) -> object:
         FieldDescriptor.TYPE_BYTES: bytes([field.number, 0, 255]),
         FieldDescriptor.TYPE_UINT32: 70_000 + field.number,
         FieldDescriptor.TYPE_INT32: -70_000 - field.number,
+        FieldDescriptor.TYPE_INT64: -(2**40) - field.number,
         FieldDescriptor.TYPE_UINT64: 2**40 + field.number,
         FieldDescriptor.TYPE_FLOAT: 0.5 * field.number,
         FieldDescriptor.TYPE_DOUBLE: 0.25 * field.number,

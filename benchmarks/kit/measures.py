@@ -11,7 +11,10 @@ GOALS = {">=": operator.ge, "<=": operator.le}
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One value with its unit and baseline, and the goal for their ratio, such as ">= 1.0"; empty: there is none."""
+    """One value with its unit and baseline, and the goal; empty: there is none.
+
+    A goal such as ">= 1.0" bounds their ratio, one such as "value <= 20" the value itself.
+    """
 
     value: float
     unit: str
@@ -25,11 +28,11 @@ class Measure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the ratio meets the goal; None if there is no goal."""
+        """Whether the goal is met; None if there is none."""
         if not self.goal:
             return None
-        sign, limit = self.goal.split()
-        return bool(GOALS[sign](self.ratio, float(limit)))
+        *of_value, sign, limit = self.goal.split()
+        return bool(GOALS[sign](self.value if of_value else self.ratio, float(limit)))
 
 
 Measures = Mapping[str, Measure]

@@ -41,6 +41,10 @@ def _checked_broker(value: str) -> str:
     return value
 
 
+def _checked_local_broker(value: str) -> str:
+    return _checked_broker(value) if value else ""
+
+
 def _checked_uplink(value: str) -> str:
     host, _, port = value.rpartition(":")
     if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 2**16:
@@ -116,7 +120,16 @@ class EdgeSettings(BaseSettings):
         description="Bytes of results kept while the cloud is away; beyond it the oldest are dropped and counted.",
     )
     batch_frames: Annotated[int, Field(ge=1, le=MAX_BATCH_ROWS)] = Field(
-        default=64, description="Most frames inferred at once; more raise the rate and the latency."
+        default=1024, description="Most frames handed to the model at once; latency_ms may allow fewer."
+    )
+    latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=50.0,
+        description="Milliseconds that frames handed to the model at once may take; more raise the rate under load.",
+    )
+    watch: Path = Field(
+        default=Path(),
+        description="Folder whose files are inferred, then removed: raw pixels, .npy, PGM or PPM, moved in whole.",
+        json_schema_extra={SHOWN_DEFAULT: "none"},
     )
     delivery_rate: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Most bytes a second that models are fetched with; 0: without limit."
@@ -124,6 +137,22 @@ class EdgeSettings(BaseSettings):
     delivery_jitter_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         default=0.5,
         description="Longest wait, drawn by lot, before a model is fetched: a fleet does not begin all at once.",
+    )
+    local_broker: Annotated[str, AfterValidator(_checked_local_broker)] = Field(
+        default="",
+        description="MQTT broker on the device or beside it, for frames_topic and results_topic; empty: none.",
+    )
+    frames_topic: str = Field(
+        default="",
+        description="Topic of the local broker whose messages are frames: raw pixels, .npy, PGM or PPM; empty: none.",
+    )
+    results_topic: str = Field(
+        default="", description="Topic of the local broker that gets results as JSON arrays; empty: none."
+    )
+    results_file: Path = Field(
+        default=Path(),
+        description="File that gets results as JSON lines, - for standard output.",
+        json_schema_extra={SHOWN_DEFAULT: "none"},
     )
     report_s: Seconds = Field(default=5.0, description="Seconds between two reports of the state when nothing changes.")
     telemetry_s: Seconds = Field(default=1.0, description="Seconds that one telemetry message covers.")
@@ -139,5 +168,7 @@ class EdgeSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
+        if (self.frames_topic or self.results_topic) and not self.local_broker:
+            raise ValueError("frames_topic and results_topic are topics of local_broker: give it, too")
         self.trust = self.dir / TRUST_FILE if self.trust == Path() else self.trust.expanduser()
         return self

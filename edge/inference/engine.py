@@ -6,6 +6,7 @@ The cloud evaluates with this module what the edge will run with it.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.inference.entities import Answers
+from edge.inference import rules
+from edge.inference.entities import Answers, BadModel, Cost
 from edge.inference.preprocessing import Frames, preparation
 from protos.v1.manifest_pb2 import Preprocessing, TensorSpec, Variant
 
@@ -25,19 +27,25 @@ except ImportError:  # 32-bit Arm has only the older package of the same interpr
 MAX_BATCH = 64
 """Frames in one invocation: larger batches gain nothing on small models and cost memory."""
 
+MEASURED_BATCHES = (1, 4, 16, MAX_BATCH)
+MEASURE_NS = 20_000_000
+"""For each of them; those that take longer at once are left out."""
 
-class BadModel(Exception):
-    """The file is no model that this interpreter can run, or not the model that its manifest describes."""
+__all__ = ["MAX_BATCH", "BadModel", "Engine", "Interpreter", "tensor_specs"]
 
 
 class Engine:
     """A loaded model. Not for two threads at once.
+
+    batch: frames in one invocation at most. busy_ns: processor time that the interpreter has taken so far.
 
     Raises BadModel when the file cannot be loaded or its tensors are not those of `variant`.
     """
 
     def __init__(self, model: bytes | Path, variant: Variant, preprocessing: Preprocessing, threads: int = 1) -> None:
         self.variant = variant
+        self.busy_ns = 0
+        self.batch = MAX_BATCH
         self.frame_shape = tuple(preprocessing.frame_shape)
         self._input_shape = tuple(variant.input.shape)
         try:
@@ -70,16 +78,40 @@ class Engine:
                 f"the model takes uint8 frames of shape {self.frame_shape}, not {frames.dtype} {frames.shape[1:]}"
             )
         outputs = np.empty((len(frames), *self.variant.output.shape), self.variant.output.dtype)
-        for start in range(0, len(frames), MAX_BATCH):
-            outputs[start : start + MAX_BATCH] = self._invoke(frames[start : start + MAX_BATCH])
+        for start in range(0, len(frames), self.batch):
+            outputs[start : start + self.batch] = self._invoke(frames[start : start + self.batch])
         return outputs
+
+    def measure(self) -> Cost:
+        """What this model takes here, found by trying batches of several sizes; the best is used from then on."""
+        frames = np.zeros((MAX_BATCH, *self.frame_shape), np.uint8)
+        taken_ns: dict[int, int] = {}
+        for batch in MEASURED_BATCHES:
+            if batch == 1 or taken_ns[1] * batch < MEASURE_NS:
+                taken_ns[batch] = self._shortest_ns(frames[:batch])
+        cost = rules.cost_of(taken_ns)
+        self.batch = cost.best
+        return cost
+
+    def _shortest_ns(self, frames: Frames) -> int:
+        """Of several invocations the shortest, after a first that may have to prepare."""
+        self.raw(frames)
+        taken: list[int] = []
+        started = time.monotonic_ns()
+        while not taken or time.monotonic_ns() - started < MEASURE_NS:
+            before = time.monotonic_ns()
+            self.raw(frames)
+            taken.append(time.monotonic_ns() - before)
+        return min(taken)
 
     def _invoke(self, frames: Frames) -> NDArray[np.generic]:
         values = self._prepare(frames).reshape(len(frames), *self._input_shape)
         try:
             self._resize(len(frames))
             self._interpreter.set_tensor(self._input, values)
+            started = time.process_time_ns()
             self._interpreter.invoke()
+            self.busy_ns += time.process_time_ns() - started
             outputs: NDArray[np.generic] = self._interpreter.get_tensor(self._output)
         except RuntimeError as error:
             raise BadModel(f"variant {self.variant.name!r} failed while it ran: {error}") from error

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Protocol
+from enum import Enum
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from protos.topics import MAX_BATCH_ROWS
+from protos.v1.manifest_pb2 import Preprocessing, Variant
+
+
+class BadModel(Exception):
+    """The file is no model that this interpreter can run, or not the model that its manifest describes."""
 
 
 class MalformedFrames(ValueError):
@@ -28,25 +37,50 @@ class Answers:
         return len(self.label)
 
 
-class Classifier(Protocol):
-    """What answers frames."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Blueprint:
+    """Which file answers, how it is run, and the names that its results bear. manifest: digest."""
+
+    file: Path
+    variant: Variant
+    preprocessing: Preprocessing
+    threads: int
+    manifest: bytes
+    model: str
+    version: int
 
     @property
     def frame_shape(self) -> tuple[int, ...]:
         """Height, width[, channels] of the frames it takes."""
+        return tuple(self.preprocessing.frame_shape)
 
-    def classify(self, frames: NDArray[np.uint8]) -> Answers:
-        """Answers to uint8 frames (n, *frame_shape). May raise anything."""
+    @property
+    def frame_bytes(self) -> int:
+        """Size of one of them."""
+        return math.prod(self.preprocessing.frame_shape)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Serving:
-    """The model that answers now, and the names its results bear. manifest: digest."""
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a model takes here, wall time: fixed_us for each micro-batch, frame_us for each frame in it.
 
-    engine: Classifier
-    manifest: bytes
-    model: str
-    version: int
+    best: frames in one invocation from which on more of them gain nothing.
+    """
+
+    fixed_us: float
+    frame_us: float
+    best: int
+
+
+class Overload(Enum):
+    """What happens when a source hands in more than the device infers.
+
+    WAIT: it is held back, and loses nothing. DROP_OLDEST: it cannot wait, as a camera; of its frames that wait the
+    oldest are dropped and counted, and the newest are inferred.
+    """
+
+    WAIT = "wait"
+    DROP_OLDEST = "drop oldest"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +98,11 @@ class FrameRun:
 
     def __len__(self) -> int:
         return len(self.pixels)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Size of one frame."""
+        return int(self.pixels.shape[1])
 
     @property
     def last_frame(self) -> int:
@@ -86,24 +125,70 @@ class MicroBatch:
         return sum(len(run) for run in self.runs)
 
     @property
+    def frame_bytes(self) -> int:
+        """Size of one frame."""
+        return self.runs[0].frame_bytes
+
+    @property
     def last_frame(self) -> int:
         """The number of the last frame."""
         return self.runs[-1].last_frame
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """batch_frames: in a micro-batch, 1 to MAX_BATCH_ROWS. latency_ms: what one may take, by which fewer frames go in.
+
+    queue_frames: frames that one source may have unsettled.
+    """
+
+    batch_frames: int = 1024
+    latency_ms: float = 50.0
+    queue_frames: int = 8192
+
+    def __post_init__(self) -> None:
+        if not 0 < self.batch_frames <= MAX_BATCH_ROWS:
+            raise ValueError(f"batch_frames is {self.batch_frames}: use 1 to {MAX_BATCH_ROWS}")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A micro-batch's end. payload: its results as they will travel; problem: why it has none.
+
+    tried: false if the model never began on it. began_ns, ended_ns: monotonic clock. model_ns: processor time of the
+    interpreter itself.
+    """
+
+    payload: bytes = b""
+    problem: str = ""
+    tried: bool = True
+    began_ns: int = 0
+    ended_ns: int = 0
+    model_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
-    """What a source is told. watermark: every frame up to it is settled. problem: why frames have no result."""
+    """What a source is told. watermark: every frame up to it is settled. problem: why frames have no result.
+
+    dropped: frames that its stream has lost to overload so far.
+    """
 
     watermark: int
     problem: str = ""
+    dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """One interval. inferences, errors: frames with and without a result. Latency: frame taken to result, µs."""
+    """One interval. inferences, errors: frames with and without a result. dropped: by overload, never inferred.
+
+    crashes: ends of a model's process that nobody ordered. Latency: frame taken to result, µs.
+    """
 
     inferences: int
     errors: int
+    dropped: int
+    crashes: int
     latency_p50_us: int
     latency_p95_us: int

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from itertools import islice
 
 from edge.inference import rules
-from edge.inference.entities import FrameRun, MicroBatch, Reply
+from edge.inference.entities import FrameRun, MicroBatch, Overload, Reply
 
 PROBLEMS_KEPT = 16
 
 
 class Intake:
-    """A source's queue. Frames that it accepted end in exactly one way: settled, unless the source leaves before.
+    """A source's queue. Frames that it accepted end in exactly one way: settled, or dropped where overload drops.
 
-    watermark: last frame settled for good. Use it on one event loop.
+    Only a source that leaves before gets those that wait back, to hand them in again; one that cannot wait has lost
+    them. limit: how many frames of a size it may have unsettled now. watermark: last frame settled for good. accepted:
+    last frame taken. dropped: frames so far. Use it on one event loop.
     """
 
-    def __init__(self, source: str, watermark: int, limit: int) -> None:
+    def __init__(
+        self, source: str, watermark: int, limit: Callable[[int], int], overload: Overload = Overload.WAIT
+    ) -> None:
         self.source = source
         self.watermark = watermark
         self.left = False
         self.in_work = 0
+        self.dropped = 0
         self._limit = limit
-        self._accepted = watermark
+        self._overload = overload
+        self.accepted = watermark
         self._waiting: deque[FrameRun] = deque()
         self._waiting_frames = 0
         self._ended = False
@@ -45,18 +51,33 @@ class Intake:
 
     async def put(self, run: FrameRun) -> None:
         """Accept the frames that are new, as soon as there is room for them; old ones are answered again."""
-        run = run.part(rules.known(run.first_frame, len(run), self._accepted), len(run))
+        run = run.part(rules.known(run.first_frame, len(run), self.accepted), len(run))
         if not len(run):
             self._owes_reply = True
             return self._tell()
-        while not rules.has_room(self.held, len(run), self._limit):
+        if self._overload is Overload.DROP_OLDEST:
+            run = self._make_room(run)
+        while self._overload is Overload.WAIT and not rules.has_room(self.held, len(run), self._limit(run.frame_bytes)):
             await self._changed.wait()
         if self.left:
             return None
-        self._accepted = run.last_frame
+        self.accepted = run.last_frame
         self._waiting.append(run)
         self._waiting_frames += len(run)
         return None
+
+    def _make_room(self, run: FrameRun) -> FrameRun:
+        """Drop the oldest until there is room for `run`, of which the rest is returned."""
+        excess = rules.overflow(self._waiting_frames, self.in_work, len(run), self._limit(run.frame_bytes))
+        self.dropped += excess
+        while excess and self._waiting:
+            oldest = self._waiting.popleft()
+            going = min(excess, len(oldest))
+            if going < len(oldest):
+                self._waiting.appendleft(oldest.part(going, len(oldest)))
+            self._waiting_frames -= going
+            excess -= going
+        return run.part(excess, len(run))
 
     def take(self, limit: int) -> MicroBatch:
         """The next frames to infer, at most `limit`. There must be some."""
@@ -92,8 +113,10 @@ class Intake:
         self._tell()
 
     def leave(self) -> None:
-        """The source is gone: what is not yet in work is dropped, since the source will hand it in again."""
+        """The source is gone: what is not yet in work it will hand in again, unless it is one that cannot wait."""
         self.left = True
+        if self._overload is Overload.DROP_OLDEST:
+            self.dropped += self._waiting_frames
         self._waiting.clear()
         self._waiting_frames = 0
         self._tell()
@@ -114,10 +137,10 @@ class Intake:
             if self.left:
                 return
             if self._problems:
-                yield Reply(self.watermark, self._problems.popleft())
+                yield Reply(self.watermark, self._problems.popleft(), self.dropped)
             elif self._owes_reply:
                 self._owes_reply = False
-                yield Reply(self.watermark)
+                yield Reply(self.watermark, dropped=self.dropped)
             elif self._ended and not self.held:
                 return
             else:

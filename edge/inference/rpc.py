@@ -15,12 +15,15 @@ import grpc.aio
 import numpy as np
 
 from edge.inference import rules
-from edge.inference.entities import FrameRun, MalformedFrames, SourceBusy
+from edge.inference.entities import FrameRun, MalformedFrames, Overload, SourceBusy
 from edge.inference.intake import Intake
+from edge.inference.open_inference import OpenInference
+from edge.inference.requests import Requests
 from edge.inference.service import Inference
 from protos.topics import MAX_GRPC_BYTES
-from protos.v1.frames_pb2 import FramesMessage, FramesReply
+from protos.v1.frames_pb2 import OVERLOAD_DROP_OLDEST, OVERLOAD_WAIT, FramesMessage, FramesReply
 from protos.v1.frames_pb2_grpc import FramesServicer, add_FramesServicer_to_server
+from protos.v1.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 
 MAX_SOCKET_PATH_BYTES = 107
 """Linux keeps a Unix socket's path in 108 bytes, the last one zero."""
@@ -29,6 +32,8 @@ _SERVER = [
     ("grpc.max_send_message_length", MAX_GRPC_BYTES),
     ("grpc.max_receive_message_length", MAX_GRPC_BYTES),
 ]
+
+POLICIES = {OVERLOAD_WAIT: Overload.WAIT, OVERLOAD_DROP_OLDEST: Overload.DROP_OLDEST}
 
 _Messages = AsyncIterator[FramesMessage]
 _Context = grpc.aio.ServicerContext[FramesMessage, FramesReply]
@@ -47,8 +52,8 @@ class FramesService(FramesServicer):
     async def Feed(self, messages: _Messages, context: _Context) -> None:  # noqa: N802 - the contract's name
         """One source's stream. Ends when the source has ended and everything it handed in is settled."""
         try:
-            source = await _hello(messages)
-            async with self._inference.intake(source) as intake:
+            source, overload = await _hello(messages)
+            async with self._inference.intake(source, overload) as intake:
                 await self._converse(messages, intake, context)
         except SourceBusy as error:
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, str(error))
@@ -59,7 +64,9 @@ class FramesService(FramesServicer):
         reading = asyncio.create_task(self._read(messages, intake), name=f"frames of {intake.source}")
         try:
             async for reply in intake.replies():
-                await context.write(FramesReply(watermark=reply.watermark, problem=reply.problem))
+                await context.write(
+                    FramesReply(watermark=reply.watermark, problem=reply.problem, dropped=reply.dropped)
+                )
             await reading
         finally:
             reading.cancel()
@@ -77,22 +84,27 @@ class FramesService(FramesServicer):
 
 @asynccontextmanager
 async def frames_server(inference: Inference, path: Path) -> AsyncIterator[None]:
-    """Serve frames at `path` within the block. A socket that a killed agent left there is removed.
+    """Serve frames and questions at `path` within the block. A socket that a killed agent left there is removed.
 
     Raises SocketUnusable.
     """
     _make_way(path)
     server = grpc.aio.server(options=_SERVER)
     add_FramesServicer_to_server(FramesService(inference), server)  # type: ignore[no-untyped-call]
+    requests = Requests(inference)
+    add_GRPCInferenceServiceServicer_to_server(OpenInference(requests), server)  # type: ignore[no-untyped-call]
     try:
         server.add_insecure_port(f"unix:{path}")
     except RuntimeError as error:
         raise SocketUnusable(f"cannot listen at {path}: mend the rights of its folder") from error
     await server.start()
+    asking = asyncio.create_task(requests.run(), name="questions of applications")
     try:
         yield
     finally:
         await server.stop(grace=None)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
         await asyncio.to_thread(path.unlink, missing_ok=True)
 
 
@@ -109,11 +121,13 @@ def _make_way(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-async def _hello(messages: _Messages) -> str:
+async def _hello(messages: _Messages) -> tuple[str, Overload]:
     message = await anext(messages, None)
     if message is None or message.WhichOneof("body") != "hello":
         raise MalformedFrames("the first message of a stream is the hello")
-    return message.hello.source
+    if message.hello.overload not in POLICIES:
+        raise MalformedFrames(f"overload is {message.hello.overload}: this agent knows {sorted(POLICIES)}")
+    return message.hello.source, POLICIES[message.hello.overload]
 
 
 def _run(message: FramesMessage) -> FrameRun:

@@ -1,6 +1,6 @@
-"""Frames become durable results: micro-batches by turns from the sources, one engine, one commit for what is ready.
+"""Frames become durable results: micro-batches by turns from the sources, one model, one commit for what is ready.
 
-The engine works in a thread of its own while the results before it are committed in another. A source is told of a
+The model works in a process of its own while the results before it are committed in a thread. A source is told of a
 frame only after the commit; until then the frame counts against the room it has, and so a slow disk slows the source.
 """
 
@@ -8,70 +8,96 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
-from edge.inference import rules
-from edge.inference.entities import Classifier, FrameRun, MicroBatch, Serving, SourceBusy, Stats
+from edge.inference import rules, supervisor
+from edge.inference.answering import Answering, Start
+from edge.inference.entities import Blueprint, FrameRun, Limits, MicroBatch, Outcome, Overload, SourceBusy, Stats
 from edge.inference.intake import Intake
-from edge.inference.worker import Outcome, answer
+from edge.inference.latencies import Latencies
 from edge.uplink.entities import NewBatch, OutboxFailed
 from edge.uplink.outbox import Outbox
-from protos.topics import MAX_BATCH_ROWS, checked_name
+from protos.topics import checked_name
 
 AHEAD = 2
-"""Micro-batches with the engine at once: while it infers one, the next is there already."""
+"""Micro-batches with the model at once: while it infers one, the next is there already."""
+
+TRIES = 2
+"""Frames that cannot be answered must not stop those behind them."""
 
 OUTBOX_RETRY_S = 1.0
 PARTING_S = 1.0
 """A source that broke off and comes back at once is faster than the news of its end: so long it is waited for."""
 
-LATENCIES_KEPT = 4096
-"""Micro-batches whose latencies are kept for `stats`: the newest of the interval."""
-
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Work:
-    """A micro-batch that is with the engine, or has its outcome and waits for its commit."""
+    """A micro-batch on its way to its commit. outcome: None while it has none for good."""
 
     intake: Intake
     batch: MicroBatch
-    outcome: asyncio.Future[Outcome]
+    tries: int = 0
+    outcome: Outcome | None = None
 
 
 class Inference:
     """The device's inference. All methods belong on the event loop of `run`.
 
-    batch_frames: most frames at once, 1 to MAX_BATCH_ROWS. queue_frames: frames that one source may have unsettled.
-    inferences, errors: frames with and without a result since the start.
+    inferences, errors: frames with and without a result since the start. dropped: frames that overload has cost sources
+    that cannot wait. crashes: ends of a model's process that nobody ordered.
     """
 
-    def __init__(self, outbox: Outbox, batch_frames: int = 64, queue_frames: int = 1024) -> None:
-        if not 0 < batch_frames <= MAX_BATCH_ROWS:
-            raise ValueError(f"batch_frames is {batch_frames}: use 1 to {MAX_BATCH_ROWS}")
+    def __init__(self, outbox: Outbox, limits: Limits | None = None, start: Start = supervisor.start) -> None:
         self._outbox = outbox
-        self._batch_frames = batch_frames
-        self._queue_frames = queue_frames
-        self._serving: Serving | None = None
+        self._limits = limits or Limits()
+        self._start = start
+        self._serving: Answering | None = None
+        self._leaving: dict[Answering, asyncio.Task[None]] = {}
         self._intakes: dict[str, Intake] = {}  # whose turn is next comes first
         self._work: deque[_Work] = deque()  # in the order of its commit
-        self._with_engine = 0
+        self._again: deque[_Work] = deque()  # to be tried once more
+        self._with_model = 0
+        self._committed = 0.0  # when the last commit began
         self._changed = asyncio.Event()
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="inference")
-        self._latencies: deque[NDArray[np.uint32]] = deque(maxlen=LATENCIES_KEPT)
+        self._latencies = Latencies()
+        self._former_crashes = 0
+        self._listeners: list[Callable[[NewBatch], None]] = []
         self.inferences = 0
         self.errors = 0
-        self._counted = (0, 0)  # inferences and errors at the last `stats`
+        self.dropped = 0
+        self._counted = (0, 0, 0, 0)  # inferences, errors, dropped frames and crashes at the last `stats`
+
+    def on_results(self, listener: Callable[[NewBatch], None]) -> None:
+        """Call `listener` with each batch once it is durable; one of count 0 has no results. It must not wait."""
+        self._listeners.append(listener)
+
+    @property
+    def crashes(self) -> int:
+        """Since the start."""
+        return self._former_crashes + (self._serving.crashes if self._serving else 0)
+
+    @property
+    def pid(self) -> int | None:
+        """The serving model's process; None without one."""
+        return self._serving.pid if self._serving else None
+
+    @property
+    def blueprint(self) -> Blueprint | None:
+        """Of the model that serves; None without one."""
+        return self._serving.blueprint if self._serving else None
+
+    @property
+    def frame_bytes(self) -> int | None:
+        """Size of the frames that the serving model takes; None without a model."""
+        return self._serving.blueprint.frame_bytes if self._serving else None
 
     async def run(self) -> None:
         """Work for ever. Run it once; frames of a cancelled run are not settled, their sources hand them in again."""
@@ -80,19 +106,36 @@ class Inference:
                 group.create_task(self._infer(), name="inference")
                 group.create_task(self._commit(), name="results to the outbox")
         finally:
-            self._executor.shutdown(wait=False, cancel_futures=True)
+            self.withdraw()
+            leaving = tuple(self._leaving)
+            await asyncio.gather(*(model.close() for model in leaving))
 
-    def use(self, engine: Classifier, manifest_digest: bytes, model: str, version: int) -> None:
-        """Answer with this model from the next micro-batch on. No frame is dropped, none is answered twice."""
-        self._serving = Serving(engine, manifest_digest, model, version)
+    async def use(self, blueprint: Blueprint) -> None:
+        """Put this model to work, and answer with it as soon as it is loaded. No frame is dropped or answered twice.
+
+        The one before answers until then, and what it has begun it finishes. Raises BadModel, or OSError.
+        """
+        started = await self._start(blueprint, self._limits.batch_frames)
+        self.withdraw()
+        self._serving = started
         self._tell()
 
     def withdraw(self) -> None:
-        """Answer with no model: frames that are not yet with the engine wait for one."""
-        self._serving = None
+        """Answer with no model: frames that are not yet with it wait for one."""
+        if self._serving:
+            model, self._serving = self._serving, None
+            self._former_crashes += model.crashes
+            leaving = self._leaving[model] = asyncio.create_task(model.retire(), name="retire a model")
+            leaving.add_done_callback(lambda _: self._leaving.pop(model))
+
+    async def settled(self) -> None:
+        """Return when all that is with the model now is settled: its results are durable, or its errors counted."""
+        given = tuple(self._work)
+        while any(work in self._work for work in given):
+            await self._changed.wait()
 
     @asynccontextmanager
-    async def intake(self, source: str) -> AsyncIterator[Intake]:
+    async def intake(self, source: str, overload: Overload = Overload.WAIT) -> AsyncIterator[Intake]:
         """The queue of one source, for as long as its stream lasts.
 
         Waits until nothing of an earlier stream is in work, so that the watermark it starts with is final. Raises
@@ -103,71 +146,125 @@ class Inference:
             await _parted(before)
             await before.gone()
             self._forget(before)
-        intake = self._intakes[source] = Intake(source, self._outbox.source_watermark(source), self._queue_frames)
+        watermark = self._outbox.source_watermark(source)
+        intake = self._intakes[source] = Intake(source, watermark, self._queue_limit, overload)
         try:
             yield intake
         finally:
-            intake.leave()
+            with self._counting(intake):
+                intake.leave()
             self._forget(intake)
 
     async def hand_over(self, intake: Intake, run: FrameRun) -> None:
         """Take frames of a source; returns when they have room in its queue. Frames that cannot fit are refused."""
-        if self._serving and (problem := rules.misfit(run.pixels.shape[1], self._serving.engine.frame_shape)):
+        if self._serving and (problem := rules.misfit(run.frame_bytes, self._serving.blueprint.frame_shape)):
             return intake.refuse(f"frames from {run.first_frame}: {problem}")
-        await intake.put(run)
+        with self._counting(intake):
+            await intake.put(run)
         return self._tell()
 
     def stats(self) -> Stats:
         """What happened since the last call."""
-        latencies = np.concatenate(self._latencies) if self._latencies else np.zeros(1, np.uint32)
-        p50, p95 = np.percentile(latencies, [50, 95]).astype(int).tolist()
-        before, self._counted = self._counted, (self.inferences, self.errors)
-        self._latencies.clear()
-        return Stats(self.inferences - before[0], self.errors - before[1], p50, p95)
+        p50, p95 = self._latencies.read()
+        before, self._counted = self._counted, (self.inferences, self.errors, self.dropped, self.crashes)
+        inferences, errors, dropped, crashes = (now - then for now, then in zip(self._counted, before, strict=True))
+        return Stats(inferences, errors, dropped, crashes, p50, p95)
+
+    @contextmanager
+    def _counting(self, intake: Intake) -> Iterator[None]:
+        """What the source loses within the block."""
+        before = intake.dropped
+        yield
+        self.dropped += intake.dropped - before
+
+    def _queue_limit(self, frame_bytes: int) -> int:
+        return rules.queue_limit(self._limits.queue_frames, frame_bytes, self._serving.cost if self._serving else None)
 
     async def _infer(self) -> None:
         while True:
-            if self._serving and self._with_engine < AHEAD and (intake := self._next_intake()):
-                self._begin(intake, self._serving)
+            if self._serving and self._with_model < AHEAD and (work := self._next(self._serving)):
+                self._begin(work, self._serving)
             else:
                 await self._changed.wait()
 
-    def _begin(self, intake: Intake, serving: Serving) -> None:
-        batch = intake.take(self._batch_frames)
-        task = partial(answer, batch, lambda: self._serving or serving)
-        outcome = asyncio.get_running_loop().run_in_executor(self._executor, task)
-        self._with_engine += 1
-        self._work.append(_Work(intake, batch, outcome))
-        outcome.add_done_callback(self._answered)
+    def _next(self, model: Answering) -> _Work | None:
+        """What is to be tried again, or new frames of the first source in turn, which goes to the end."""
+        if self._again:
+            return self._again.popleft()
+        intake = next((intake for intake in self._intakes.values() if intake.has_frames), None)
+        if intake is None:
+            return None
+        self._intakes[intake.source] = self._intakes.pop(intake.source)
+        limit = rules.batch_limit(model.cost, self._limits.latency_ms * 1000, model.most)
+        work = _Work(intake, intake.take(limit))
+        self._work.append(work)
+        return work
 
-    def _answered(self, _: asyncio.Future[Outcome]) -> None:
-        self._with_engine -= 1
+    def _begin(self, work: _Work, model: Answering) -> None:
+        if problem := rules.misfit(work.batch.frame_bytes, model.blueprint.frame_shape):
+            return self._fail(work, problem)
+        self._with_model += 1
+        model.answer(work.batch).add_done_callback(partial(self._answered, work, model.blueprint))
+        return None
+
+    def _answered(self, work: _Work, blueprint: Blueprint, future: asyncio.Future[Outcome]) -> None:
+        self._with_model -= 1
+        outcome = future.result()
+        if not outcome.problem:
+            work.outcome = outcome
+            return self._tell()
+        if outcome.tried:
+            work.tries += 1
+            log.warning(
+                "inference failed",
+                source=work.batch.source,
+                frames=len(work.batch),
+                last_frame=work.batch.last_frame,
+                model=blueprint.model,
+                version=blueprint.version,
+                error=outcome.problem,
+            )
+        if work.tries == TRIES:
+            return self._fail(work, outcome.problem)
+        self._again.append(work)
+        return self._tell()
+
+    def _fail(self, work: _Work, problem: str) -> None:
+        first, last = work.batch.runs[0].first_frame, work.batch.last_frame
+        work.outcome = Outcome(problem=f"frames {first} to {last} have no result: {problem}")
         self._tell()
 
-    def _next_intake(self) -> Intake | None:
-        """The first in turn that has frames; it goes to the end."""
-        intake = next((intake for intake in self._intakes.values() if intake.has_frames), None)
-        if intake:
-            self._intakes[intake.source] = self._intakes.pop(intake.source)
-        return intake
-
     async def _commit(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            if ready := list(takewhile(lambda work: work.outcome.done(), self._work)):
-                await self._store([work.outcome.result().new for work in ready])
-                for work in ready:
-                    self._work.popleft()
-                    self._settle(work, work.outcome.result())
-            else:
+            if not self._ready():
                 await self._changed.wait()
+                continue
+            if wait_s := rules.gather_s(loop.time() - self._committed, more_coming=self._with_model > 0):
+                await asyncio.sleep(wait_s)
+            self._committed = loop.time()
+            ready = self._ready()
+            batches = [_new(work) for work in ready]
+            await self._store(batches)
+            for listener in self._listeners:
+                for batch in batches:
+                    listener(batch)
+            for work in ready:
+                self._work.popleft()
+                self._settle(work)
+            self._tell()
 
-    def _settle(self, work: _Work, outcome: Outcome) -> None:
-        if outcome.problem:
+    def _ready(self) -> list[_Work]:
+        return list(takewhile(lambda work: work.outcome, self._work))
+
+    def _settle(self, work: _Work) -> None:
+        assert work.outcome, "only what has an outcome is committed"
+        if work.outcome.problem:
             self.errors += len(work.batch)
         else:
             self.inferences += len(work.batch)
-            self._latencies.append(outcome.latency_us)
-        work.intake.settle(work.batch, outcome.problem)
+            self._latencies.add(work.batch, work.outcome.ended_ns)
+        work.intake.settle(work.batch, work.outcome.problem)
         self._forget(work.intake)
 
     async def _store(self, batches: Sequence[NewBatch]) -> None:
@@ -187,6 +284,12 @@ class Inference:
         # A pulse: whoever waits looks again; whoever comes later looks first and does not miss it.
         self._changed.set()
         self._changed.clear()
+
+
+def _new(work: _Work) -> NewBatch:
+    assert work.outcome, "only what has an outcome is committed"
+    count = len(work.batch) if work.outcome.payload else 0
+    return NewBatch(count, work.outcome.payload, work.batch.source, work.batch.last_frame)
 
 
 async def _parted(intake: Intake) -> None:

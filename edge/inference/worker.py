@@ -1,98 +1,110 @@
-"""What the engine's thread does with one micro-batch: infer, check, encode once."""
+"""The process that a model runs in: `python -m edge.inference.worker SOCKET MEMORY ORDER`, started by the agent.
+
+Whatever a model does, a crash, a hang, an appetite for memory, happens to this process alone. It imports numpy, the
+interpreter and the contract, nothing else, since a device has little memory.
+"""
 
 from __future__ import annotations
 
+import resource
+import signal
+import socket
+import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
-import structlog
-from numpy.typing import NDArray
 
-from edge.inference import rules
-from edge.inference.entities import Answers, MicroBatch, Serving
-from edge.uplink.entities import NewBatch
+from edge.inference.engine import BadModel, Engine
+from edge.inference.entities import Answers, Blueprint, Cost
+from edge.inference.messages import REQUEST, Kind, Message, parse_order
+from edge.inference.slots import Layout, Slot, attach
 from protos.kit import columns
 
-TRIES = 2
+MEMORY_BYTES = 1024 * 1024 * 1024
+"""Address space for Python, numpy and the interpreter, which take 0.2 GB, and for the tensors between the layers."""
 
-_Number = TypeVar("_Number", bound=np.generic)
-
-log = structlog.get_logger()
+MEMORY_PER_MODEL_BYTE = 4
+MEMORY_PER_THREAD_BYTES = 16 * 1024 * 1024
+MEMORY_PER_FRAME_BYTE = 16
+"""Address space beyond that for each byte of the model's file, each thread, and each byte of the frames in a slot."""
 
 
 class BadAnswers(Exception):
     """The engine answered, but not with one sound answer for each frame."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
-    """A micro-batch's end: results, or the problem why it has none. latency_us: uint32 (n,), empty without results."""
-
-    new: NewBatch
-    latency_us: NDArray[np.uint32]
-    problem: str = ""
-
-
-def answer(batch: MicroBatch, serving: Callable[[], Serving]) -> Outcome:
-    """The results of the model that serves when it begins, or of the one that serves at the second try.
-
-    After TRIES failures there are none: frames that cannot be answered must not stop those behind them.
-    """
-    problem = ""
-    for _ in range(TRIES):
-        by = serving()
-        try:
-            return _results(batch, by)
-        except Exception as error:  # noqa: BLE001 - whatever an interpreter raises concerns these frames only
-            problem = f"{type(error).__name__}: {error}"
-            log.warning(
-                "inference failed",
-                source=batch.source,
-                frames=len(batch),
-                last_frame=batch.last_frame,
-                model=by.model,
-                version=by.version,
-                error=problem,
-            )
-    problem = f"frames {batch.runs[0].first_frame} to {batch.last_frame} have no result: {problem}"
-    return Outcome(NewBatch(0, b"", batch.source, batch.last_frame), np.empty(0, np.uint32), problem)
+def main(arguments: Sequence[str]) -> None:
+    """Load the model, say so, and answer until the agent has no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the agent's to handle
+    connection, memory = socket.socket(fileno=int(arguments[0])), int(arguments[1])
+    blueprint, layout = parse_order(arguments[2])
+    limit(blueprint, layout)
+    slots = attach(memory, layout)
+    try:
+        engine = Engine(blueprint.file, blueprint.variant, blueprint.preprocessing, blueprint.threads)
+        cost = engine.measure()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the agent is to know
+        text = str(error) if isinstance(error, BadModel) else f"{type(error).__name__}: {error}"
+        length = slots[0].put_result(text.encode())
+        connection.sendall(Message(Kind.UNFIT, 0, length, (0, 0, 0)).packed())
+        return
+    connection.sendall(_ready(cost))
+    while len(request := connection.recv(REQUEST.size, socket.MSG_WAITALL)) == REQUEST.size:
+        number, count = REQUEST.unpack(request)
+        connection.sendall(answer(engine, blueprint, number, slots[number], count).packed())
 
 
-def _results(batch: MicroBatch, serving: Serving) -> Outcome:
-    pixels = _joined([run.pixels for run in batch.runs])
-    if problem := rules.misfit(pixels.shape[1], serving.engine.frame_shape):
-        raise BadAnswers(problem)
-    answers = serving.engine.classify(pixels.reshape(len(pixels), *serving.engine.frame_shape))
-    _check(answers, len(batch))
-    now_ns = time.monotonic_ns()
-    sizes = [len(run) for run in batch.runs]
-    waited_us = [min((now_ns - run.taken_ns) // 1000, 2**32 - 1) for run in batch.runs]
-    latency_us = np.repeat(np.array(waited_us, np.uint32), sizes)
-    payload = columns.encode(
-        columns.Results(
-            model=serving.model,
-            version=serving.version,
-            manifest=serving.manifest,
-            source=batch.source,
-            frame=_joined([np.arange(run.first_frame, run.last_frame + 1, dtype=np.uint64) for run in batch.runs]),
-            captured_us=_joined([run.captured_us for run in batch.runs]),
-            label=answers.label,
-            confidence=answers.confidence,
-            latency_us=latency_us,
-        )
-    )
-    return Outcome(NewBatch(len(batch), payload, batch.source, batch.last_frame), latency_us)
+def answer(engine: Engine, blueprint: Blueprint, number: int, slot: Slot, count: int) -> Message:
+    """Infer the `count` frames in `slot`, and write their results or the problem into it."""
+    began_ns, before_ns, kind = time.monotonic_ns(), engine.busy_ns, Kind.RESULTS
+    try:
+        answers = engine.classify(slot.pixels[:count].reshape(count, *engine.frame_shape))
+        data = encoded(answers, blueprint, slot, count)
+    except Exception as error:  # noqa: BLE001 - whatever an interpreter raises concerns these frames only
+        kind, data = Kind.FAILED, f"{type(error).__name__}: {error}".encode()
+    length = slot.put_result(data)
+    return Message(kind, number, length, (began_ns, time.monotonic_ns(), engine.busy_ns - before_ns))
 
 
-def _joined(parts: Sequence[NDArray[_Number]]) -> NDArray[_Number]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _check(answers: Answers, count: int) -> None:
+def encoded(answers: Answers, blueprint: Blueprint, slot: Slot, count: int) -> bytes:
+    """The results as they will travel. Raises BadAnswers."""
     if len(answers.label) != count or len(answers.confidence) != count:
         raise BadAnswers(f"{len(answers.label)} answers to {count} frames")
     if not np.isfinite(answers.confidence).all():
         raise BadAnswers("confidence has values that are not numbers")
+    latency_us = (time.monotonic_ns() - slot.taken_ns[:count]) // 1000
+    return columns.encode(
+        columns.Results(
+            model=blueprint.model,
+            version=blueprint.version,
+            manifest=blueprint.manifest,
+            source=slot.source,
+            frame=slot.frame[:count],
+            captured_us=slot.captured_us[:count],
+            label=answers.label,
+            confidence=answers.confidence,
+            latency_us=np.minimum(latency_us, 2**32 - 1).astype(np.uint32),
+        )
+    )
+
+
+def limit(blueprint: Blueprint, layout: Layout) -> None:
+    """From now on this process takes so much address space at most, and writes no file or core."""
+    memory = (
+        MEMORY_BYTES
+        + MEMORY_PER_MODEL_BYTE * blueprint.file.stat().st_size
+        + MEMORY_PER_THREAD_BYTES * blueprint.threads
+        + MEMORY_PER_FRAME_BYTE * layout.bytes
+    )
+    for kind, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
+        resource.setrlimit(kind, (most, most))
+
+
+def _ready(cost: Cost) -> bytes:
+    numbers = (round(cost.fixed_us * 1000), round(cost.frame_us * 1000), cost.best)
+    return Message(Kind.READY, 0, 0, numbers).packed()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -19,7 +19,6 @@ from protos.v1.report_pb2 import Report
 from protos.v1.uplink_pb2 import Telemetry
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-STATM = Path("/proc/self/statm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +70,11 @@ class Reporter:
             outbox_rows=depth.rows,
             outbox_bytes=depth.bytes,
             dropped=depth.dropped,
-            resident_bytes=_resident_bytes(),
+            resident_bytes=_resident_bytes(os.getpid()) + _resident_bytes(self._parts.inference.pid),
             model=running.model if running else "",
             version=running.version if running else 0,
+            frames_dropped=stats.dropped,
+            model_crashes=stats.crashes,
         )
 
     def status(self) -> dict[str, object]:
@@ -101,8 +102,8 @@ async def offer_regularly(reporter: Reporter, offer: Callable[[Telemetry], None]
         before = now
 
 
-def _resident_bytes() -> int:
+def _resident_bytes(pid: int | None) -> int:
     try:
-        return rules.resident_bytes(STATM.read_text(), PAGE_BYTES)
+        return rules.resident_bytes(Path(f"/proc/{pid}/statm").read_text(), PAGE_BYTES) if pid else 0
     except OSError:
-        return 0  # no /proc here
+        return 0  # no /proc here, or the process has just ended

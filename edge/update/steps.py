@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from edge.delivery.entities import Rejected
 from edge.foundation.disk import told
-from edge.inference.engine import BadModel, Engine
+from edge.inference.entities import BadModel, Blueprint
 from edge.inference.service import Inference
 from edge.models.entities import Installed
 from edge.models.service import ModelStore
@@ -37,11 +37,9 @@ from edge.update.entities import (
 )
 from edge.update.prover import NotProved
 from edge.update.requirements import Facts, Incompatible
+from edge.update.watch import Watch
 from protos.kit.link import Offline
 from protos.v1.manifest_pb2 import Artifact, Manifest, Variant
-
-WATCH_S = 0.05
-"""Between two looks at the errors of a model on trial."""
 
 log = structlog.get_logger()
 
@@ -121,7 +119,7 @@ class Steps:
         self._limits = limits
         self._prove_in_child = prove
         self._candidate: Candidate | None = None
-        self._errors_before = 0
+        self._watch: Watch | None = None
         self.running: Running | None = None
         self.progress = Progress()
         self.on_change: Callable[[], None] = lambda: None
@@ -226,17 +224,14 @@ class Steps:
         if installed is None or installed.digest != target.manifest:
             raise OSError("the model is not whole on this device's disk")
         await _finished(self._models.begin_trial)
-        self._errors_before = self._inference.errors
+        self._watch = Watch(self._inference, self._limits.trial_s)
         await self._use(installed)
         return TakenOver()
 
     async def _hold(self) -> Event:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._limits.trial_s
-        while (left := end - loop.time()) > 0:
-            await asyncio.sleep(min(left, WATCH_S))
-            if errors := self._inference.errors - self._errors_before:
-                return Broke(f"{errors} frames had no result in the trial of {self._limits.trial_s:g} s")
+        watch = self._watch or Watch(self._inference, self._limits.trial_s)
+        if trouble := await watch.trouble():
+            return Broke(trouble)
         await _finished(self._models.commit)
         self._candidate = None
         await self._tidy()
@@ -249,11 +244,19 @@ class Steps:
             log.warning("fetched files not removed", error=str(error))
 
     async def _use(self, installed: Installed) -> None:
-        preprocessing, threads = installed.manifest.preprocessing, self._limits.threads
-        engine = await asyncio.to_thread(Engine, installed.path, installed.variant, preprocessing, threads)
-        model, version = installed.manifest.model, installed.manifest.version
-        self._inference.use(engine, installed.digest, model, version)
-        self.running = Running(model, version, installed.digest)
+        manifest, threads = installed.manifest, self._limits.threads
+        await self._inference.use(
+            Blueprint(
+                file=installed.path,
+                variant=installed.variant,
+                preprocessing=manifest.preprocessing,
+                threads=threads,
+                manifest=installed.digest,
+                model=manifest.model,
+                version=manifest.version,
+            )
+        )
+        self.running = Running(manifest.model, manifest.version, installed.digest)
         self.on_change()
 
     def _withdraw(self) -> None:

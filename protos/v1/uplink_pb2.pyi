@@ -62,7 +62,7 @@ class ResultBatch(_message.Message):
     def __init__(self, count: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., manifest: _Optional[bytes] = ..., source: _Optional[str] = ..., first_frame: _Optional[int] = ..., frame_offset: _Optional[bytes] = ..., first_captured_us: _Optional[int] = ..., captured_offset_us: _Optional[bytes] = ..., label: _Optional[bytes] = ..., confidence: _Optional[bytes] = ..., latency_us: _Optional[bytes] = ...) -> None: ...
 
 class Telemetry(_message.Message):
-    __slots__ = ("measured_ms", "interval_s", "inferences", "inference_errors", "latency_p50_us", "latency_p95_us", "outbox_rows", "outbox_bytes", "dropped", "resident_bytes", "model", "version")
+    __slots__ = ("measured_ms", "interval_s", "inferences", "inference_errors", "latency_p50_us", "latency_p95_us", "outbox_rows", "outbox_bytes", "dropped", "resident_bytes", "model", "version", "frames_dropped", "model_crashes")
     MEASURED_MS_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
     INFERENCES_FIELD_NUMBER: _ClassVar[int]
@@ -75,6 +75,8 @@ class Telemetry(_message.Message):
     RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_DROPPED_FIELD_NUMBER: _ClassVar[int]
+    MODEL_CRASHES_FIELD_NUMBER: _ClassVar[int]
     measured_ms: int
     interval_s: float
     inferences: int
@@ -87,7 +89,9 @@ class Telemetry(_message.Message):
     resident_bytes: int
     model: str
     version: int
-    def __init__(self, measured_ms: _Optional[int] = ..., interval_s: _Optional[float] = ..., inferences: _Optional[int] = ..., inference_errors: _Optional[int] = ..., latency_p50_us: _Optional[int] = ..., latency_p95_us: _Optional[int] = ..., outbox_rows: _Optional[int] = ..., outbox_bytes: _Optional[int] = ..., dropped: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+    frames_dropped: int
+    model_crashes: int
+    def __init__(self, measured_ms: _Optional[int] = ..., interval_s: _Optional[float] = ..., inferences: _Optional[int] = ..., inference_errors: _Optional[int] = ..., latency_p50_us: _Optional[int] = ..., latency_p95_us: _Optional[int] = ..., outbox_rows: _Optional[int] = ..., outbox_bytes: _Optional[int] = ..., dropped: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., frames_dropped: _Optional[int] = ..., model_crashes: _Optional[int] = ...) -> None: ...
 
 class UplinkReply(_message.Message):
     __slots__ = ("welcome", "ack", "quarantined", "delay")

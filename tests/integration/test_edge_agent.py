@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.registry.entities import ModelVersion
+from edge.inference.golden import expected
 from protos.kit import envelope
-from protos.v1.manifest_pb2 import Manifest
+from protos.v1.manifest_pb2 import Manifest, TensorSpec, Variant
 from protos.v1.report_pb2 import (
     OUTCOME_COMMITTED,
     OUTCOME_REFUSED,
@@ -29,10 +31,11 @@ from protos.v1.report_pb2 import (
     UPDATE_STATE_TRIAL,
     SlotState,
 )
-from tests import tiny_models
+from tests import hostile, tiny_models
 from tests.integration.device_kit import Cloud, Device, world
 
 GOOD = tiny_models.int8(tiny_models.weights())
+HOSTILE = b"fine"
 BETTER = tiny_models.int8(tiny_models.weights() * 0.9)
 DAMAGED = tiny_models.int8(tiny_models.weights(shift=1))
 ALL_BRIGHT = np.full((3, *tiny_models.FRAME_SHAPE), 255, np.uint8)
@@ -134,6 +137,45 @@ def test_a_model_that_fails_on_live_frames_in_its_trial_is_rolled_back(tmp_path:
         assert (slot.state, slot.running) == (UPDATE_STATE_ROLLED_BACK, b"")
         assert "3 frames had no result" in slot.reason
         assert cloud.receipt(slot).outcome == OUTCOME_ROLLED_BACK
+
+    play(tmp_path, scenario)
+
+
+def hostile_draft() -> Manifest:
+    """A model for the hostile interpreter, whose golden vectors do it no harm."""
+    sizes = {"dtype": "float32"}
+    variant = Variant(
+        name="float32",
+        artifact=tiny_models.artifact(HOSTILE),
+        input=TensorSpec(shape=tiny_models.FRAME_SHAPE, **sizes),
+        output=TensorSpec(shape=[tiny_models.CLASSES], **sizes),
+    )
+    draft = Manifest(model="tiny", version=1, preprocessing=tiny_models.preprocessing(), labels=list("abcd"))
+    draft.variants.append(variant)
+    vector = draft.golden.add(frame=bytes([0, 2, 0, 0]))
+    vector.expected.append(expected("float32", np.array([0.1, 0.1, 0.9, 0.1], np.float32), 1e-4))
+    return draft
+
+
+def test_a_model_that_crashes_its_process_in_its_trial_is_rolled_back_and_the_agent_lives_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(hostile.FOLDER))
+
+    async def scenario(cloud: Cloud, device: Device, _: AsyncExitStack) -> None:
+        await device.start("--trial-s", "600")
+        version = cloud.register(hostile_draft(), {"float32": HOSTILE})
+        await cloud.publish(version)
+        await cloud.deploy(version, 1)
+        await cloud.slot(lambda slot: slot.state == UPDATE_STATE_TRIAL)
+        crashing = np.full((1, *tiny_models.FRAME_SHAPE), hostile.CRASH, np.uint8)
+        feeding = asyncio.create_task(device.feed(crashing, 1))
+        slot = await cloud.slot(is_final(1))
+        assert (slot.state, slot.running) == (UPDATE_STATE_ROLLED_BACK, b"")
+        assert "the model's process ended" in slot.reason or "1 frames had no result" in slot.reason
+        assert device.process
+        assert device.process.returncode is None
+        feeding.cancel()
 
     play(tmp_path, scenario)
 

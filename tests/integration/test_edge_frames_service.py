@@ -16,13 +16,13 @@ import grpc.aio
 import numpy as np
 import pytest
 
-from edge.inference.engine import Engine
+from edge.inference.entities import Blueprint, Limits
 from edge.inference.rpc import SocketUnusable, frames_server
 from edge.inference.service import Inference
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
 from protos.kit.columns import decode
-from protos.v1.frames_pb2 import FrameBatch, FramesHello, FramesMessage, FramesReply
+from protos.v1.frames_pb2 import OVERLOAD_DROP_OLDEST, FrameBatch, FramesHello, FramesMessage, FramesReply
 from protos.v1.frames_pb2_grpc import FramesStub
 from protos.v1.uplink_pb2 import ResultBatch
 from tests import tiny_models
@@ -31,9 +31,11 @@ from tests.integration.simulated_ingest import Faults, SimulatedIngest, listenin
 GOOD = tiny_models.int8(tiny_models.weights())
 
 
-def engine() -> Engine:
+def blueprint(folder: Path) -> Blueprint:
     manifest = tiny_models.manifest({"int8": GOOD})
-    return Engine(GOOD, manifest.variants[0], manifest.preprocessing)
+    file = folder / "model.tflite"
+    file.write_bytes(GOOD)
+    return Blueprint(file, manifest.variants[0], manifest.preprocessing, 1, b"\1" * 32, "tiny", 1)
 
 
 def batch_of(first: int, count: int, /, **changes: Any) -> FramesMessage:
@@ -61,9 +63,9 @@ class Agent:
 @asynccontextmanager
 async def agent_in(folder: Path, *, with_model: bool = True) -> AsyncIterator[Agent]:
     outbox = Outbox.open(folder / "outbox.db", 1 << 30)
-    inference = Inference(outbox, batch_frames=16)
+    inference = Inference(outbox, Limits(batch_frames=16))
     if with_model:
-        inference.use(engine(), b"\1" * 32, "tiny", 1)
+        await inference.use(blueprint(folder))
     running = asyncio.create_task(inference.run())
     try:
         async with frames_server(inference, folder / "frames.sock"):
@@ -75,12 +77,12 @@ async def agent_in(folder: Path, *, with_model: bool = True) -> AsyncIterator[Ag
 
 
 @asynccontextmanager
-async def stream(agent: Agent, source: str | None = "cam") -> AsyncIterator[Any]:
+async def stream(agent: Agent, source: str | None = "cam", overload: int = 0) -> AsyncIterator[Any]:
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with grpc.aio.insecure_channel(f"unix:{agent.path}", options=options) as channel:
         call = FramesStub(channel).Feed()
         if source is not None:
-            await call.write(FramesMessage(hello=FramesHello(source=source)))
+            await call.write(FramesMessage(hello=FramesHello(source=source, overload=overload)))
         yield call
 
 
@@ -125,6 +127,30 @@ def test_a_source_that_has_ended_gets_its_last_acknowledgement(tmp_path: Path) -
             replies = [reply async for reply in call]
             assert replies[-1].watermark == 40
             assert await call.code() is grpc.StatusCode.OK
+
+    play(tmp_path, scene)
+
+
+def test_a_source_that_cannot_wait_is_told_how_many_frames_it_lost(tmp_path: Path) -> None:
+    async def scene(agent: Agent) -> None:
+        async with stream(agent, overload=OVERLOAD_DROP_OLDEST) as call:
+            for first in range(1, 10_001, 1000):
+                await call.write(batch_of(first, 1000))  # nobody takes them: there is no model yet
+            await until_true(lambda: agent.inference.dropped > 0)
+            await agent.inference.use(blueprint(tmp_path))
+            await call.done_writing()
+            replies = [reply async for reply in call]
+            assert replies[-1].watermark == 10_000
+            assert len(agent.frames()) == 10_000 - replies[-1].dropped
+            assert agent.frames()[-1] == 10_000
+
+    play(tmp_path, scene, with_model=False)
+
+
+def test_a_policy_that_this_agent_does_not_know_is_refused(tmp_path: Path) -> None:
+    async def scene(agent: Agent) -> None:
+        async with stream(agent, overload=9) as call:
+            assert "overload is 9" in (await refusal(call))[1]
 
     play(tmp_path, scene)
 

@@ -50,5 +50,10 @@ def test_a_goal_is_a_bound_on_the_ratio(value: float, goal: str, *, met: bool | 
     assert Measure(value, "s", 1.0, goal).met is met
 
 
+@pytest.mark.parametrize(("value", "met"), [(20.0, True), (21.0, False)])
+def test_a_goal_may_bound_the_value_itself(value: float, *, met: bool) -> None:
+    assert Measure(value, "ms", 5.0, "value <= 20").met is met
+
+
 def test_the_file_form_holds_every_measure() -> None:
     assert set(as_json("training", MEASURES)["measures"]) == set(MEASURES)  # type: ignore[call-overload]

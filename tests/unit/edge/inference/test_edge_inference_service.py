@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.inference.engine import Engine
-from edge.inference.entities import Answers, FrameRun, Reply, SourceBusy
+from edge.inference.entities import Answers, Blueprint, FrameRun, Limits, Reply, SourceBusy
 from edge.inference.intake import Intake
 from edge.inference.service import Inference
 from edge.uplink.outbox import Outbox
 from protos.kit.columns import Results, decode
-from tests import tiny_models
+from tests import in_thread, tiny_models
+from tests.in_thread import rehearsal
 
 DIGEST = b"\1" * 32
 FRAME_BYTES = 4
@@ -26,6 +26,7 @@ class Rehearsed:
     """A classifier whose label is the frame's first pixel. Faults: it can fail so many times, or wait at a gate."""
 
     frame_shape = tiny_models.FRAME_SHAPE
+    busy_ns = 0
 
     def __init__(self, failures: int = 0, confidence: float = 0.5) -> None:
         self.failures = failures
@@ -86,19 +87,21 @@ def outbox(tmp_path: Path) -> Outbox:
 
 def rehearse(outbox: Outbox, play: Callable[[Inference], Awaitable[None]], **sizes: int) -> None:
     async def main() -> None:
-        inference = Inference(outbox, **sizes)
+        inference = Inference(outbox, Limits(**sizes), in_thread.start)
         async with working(inference):
             await play(inference)
 
     asyncio.run(main())
 
 
-def test_frames_become_results_with_everything_that_is_known_of_them(outbox: Outbox) -> None:
+def test_frames_become_results_with_everything_that_is_known_of_them(tmp_path: Path, outbox: Outbox) -> None:
     manifest = tiny_models.manifest({"int8": (model := tiny_models.int8(tiny_models.weights()))})
-    engine = Engine(model, manifest.variants[0], manifest.preprocessing)
+    file = tmp_path / "model.tflite"
+    file.write_bytes(model)
+    blueprint = Blueprint(file, manifest.variants[0], manifest.preprocessing, 1, DIGEST, "tiny", 3)
 
     async def play(inference: Inference) -> None:
-        inference.use(engine, DIGEST, "tiny", 3)
+        await inference.use(blueprint)
         frames = tiny_models.frames().reshape(4, FRAME_BYTES)
         async with inference.intake("cam") as intake:
             captured = np.array([10, 20, 30, 40], np.int64)
@@ -123,7 +126,7 @@ def test_what_waits_is_joined_into_micro_batches_and_acknowledged_after_the_comm
             for first in range(1, 101, 10):
                 await inference.hand_over(intake, run_of(first, 10))
             assert outbox.source_watermark("cam") == 0  # no model yet: everything waits
-            inference.use(engine, DIGEST, "m", 1)
+            await inference.use(rehearsal(engine, 1))
             replies = await until(intake, 100)
             assert replies[0] == Reply(0)
 
@@ -136,7 +139,7 @@ def test_a_batch_larger_than_a_micro_batch_is_cut(outbox: Outbox) -> None:
     engine = Rehearsed()
 
     async def play(inference: Inference) -> None:
-        inference.use(engine, DIGEST, "m", 1)
+        await inference.use(rehearsal(engine, 1))
         async with inference.intake("cam") as intake:
             await inference.hand_over(intake, run_of(1, 150))
             await until(intake, 150)
@@ -151,7 +154,7 @@ def test_a_gap_in_the_frame_numbers_stays_a_gap(outbox: Outbox) -> None:
         async with inference.intake("cam") as intake:
             await inference.hand_over(intake, run_of(1, 2))
             await inference.hand_over(intake, run_of(100, 2))
-            inference.use(Rehearsed(), DIGEST, "m", 1)
+            await inference.use(rehearsal(Rehearsed(), 1))
             await until(intake, 101)
 
     rehearse(outbox, play)
@@ -164,7 +167,7 @@ def test_sources_take_turns(outbox: Outbox) -> None:
         async with inference.intake("greedy") as greedy, inference.intake("small") as small:
             await inference.hand_over(greedy, run_of(1, 40))
             await inference.hand_over(small, run_of(1, 10))
-            inference.use(Rehearsed(), DIGEST, "m", 1)
+            await inference.use(rehearsal(Rehearsed(), 1))
             await until(greedy, 40)
             await until(small, 10)
 
@@ -180,7 +183,7 @@ def test_a_source_that_is_faster_than_the_engine_is_held_back(outbox: Outbox) ->
             for _ in range(5):
                 await asyncio.sleep(0)
             assert not second.done()
-            inference.use(Rehearsed(), DIGEST, "m", 1)
+            await inference.use(rehearsal(Rehearsed(), 1))
             await second
             await until(intake, 110)
 
@@ -190,7 +193,7 @@ def test_a_source_that_is_faster_than_the_engine_is_held_back(outbox: Outbox) ->
 
 def test_old_frames_are_answered_with_the_watermark_and_not_stored_again(outbox: Outbox) -> None:
     async def play(inference: Inference) -> None:
-        inference.use(Rehearsed(), DIGEST, "m", 1)
+        await inference.use(rehearsal(Rehearsed(), 1))
         async with inference.intake("cam") as intake:
             await inference.hand_over(intake, run_of(1, 10))
             await until(intake, 10)
@@ -205,7 +208,7 @@ def test_old_frames_are_answered_with_the_watermark_and_not_stored_again(outbox:
 
 def test_a_source_that_comes_back_goes_on_from_its_watermark(outbox: Outbox) -> None:
     async def first(inference: Inference) -> None:
-        inference.use(Rehearsed(), DIGEST, "m", 1)
+        await inference.use(rehearsal(Rehearsed(), 1))
         async with inference.intake("cam") as intake:
             await inference.hand_over(intake, run_of(1, 10))
             await until(intake, 10)
@@ -223,7 +226,7 @@ def test_a_new_stream_of_a_source_waits_until_nothing_of_the_old_one_is_in_work(
 
     async def play(inference: Inference) -> None:
         engine.gate.clear()
-        inference.use(engine, DIGEST, "m", 1)
+        await inference.use(rehearsal(engine, 1))
         async with inference.intake("cam") as old:
             await inference.hand_over(old, run_of(1, 10))
             await inference.hand_over(old, run_of(11, 10))
@@ -275,7 +278,7 @@ def test_a_swap_of_models_loses_no_frame_and_doubles_none(outbox: Outbox) -> Non
     async def play(inference: Inference) -> None:
         async with inference.intake("cam") as intake:
             for version in range(1, 41):
-                inference.use(Rehearsed(), DIGEST, "m", version)
+                await inference.use(rehearsal(Rehearsed(), version))
                 await inference.hand_over(intake, run_of(version * 25 - 24, 25))
                 await asyncio.sleep(0)
             await until(intake, 1000)
@@ -288,14 +291,14 @@ def test_a_swap_of_models_loses_no_frame_and_doubles_none(outbox: Outbox) -> Non
 
 def test_without_a_model_again_frames_wait_for_the_next(outbox: Outbox) -> None:
     async def play(inference: Inference) -> None:
-        inference.use(Rehearsed(), DIGEST, "m", 1)
+        await inference.use(rehearsal(Rehearsed(), 1))
         inference.withdraw()
         async with inference.intake("cam") as intake:
             await inference.hand_over(intake, run_of(1, 5))
             for _ in range(5):
                 await asyncio.sleep(0)
             assert intake.held == 5
-            inference.use(Rehearsed(), DIGEST, "m", 2)
+            await inference.use(rehearsal(Rehearsed(), 2))
             await until(intake, 5)
 
     rehearse(outbox, play)
@@ -304,7 +307,7 @@ def test_without_a_model_again_frames_wait_for_the_next(outbox: Outbox) -> None:
 
 def test_one_stumble_costs_nothing(outbox: Outbox) -> None:
     async def play(inference: Inference) -> None:
-        inference.use(Rehearsed(failures=1), DIGEST, "m", 1)
+        await inference.use(rehearsal(Rehearsed(failures=1), 1))
         async with inference.intake("cam") as intake:
             await inference.hand_over(intake, run_of(1, 5))
             assert {reply.problem for reply in await until(intake, 5)} == {""}
@@ -317,13 +320,13 @@ def test_one_stumble_costs_nothing(outbox: Outbox) -> None:
 @pytest.mark.parametrize("engine", [Rehearsed(failures=2), Rehearsed(confidence=float("nan"))])
 def test_frames_that_cannot_be_answered_are_told_counted_and_passed(outbox: Outbox, engine: Rehearsed) -> None:
     async def play(inference: Inference) -> None:
-        inference.use(engine, DIGEST, "m", 1)
+        await inference.use(rehearsal(engine, 1))
         async with inference.intake("cam") as intake:
             await inference.hand_over(intake, run_of(1, 5))
             problems = [reply.problem for reply in await until(intake, 5) if reply.problem]
             assert len(problems) == 1
             assert "frames 1 to 5 have no result" in problems[0]
-            inference.use(Rehearsed(), DIGEST, "m", 2)
+            await inference.use(rehearsal(Rehearsed(), 2))
             await inference.hand_over(intake, run_of(6, 5))
             await until(intake, 10)
         stats = inference.stats()
@@ -336,7 +339,7 @@ def test_frames_that_cannot_be_answered_are_told_counted_and_passed(outbox: Outb
 
 def test_frames_of_another_size_than_the_models_are_refused_with_both_sizes(outbox: Outbox) -> None:
     async def play(inference: Inference) -> None:
-        inference.use(Rehearsed(), DIGEST, "m", 1)
+        await inference.use(rehearsal(Rehearsed(), 1))
         async with inference.intake("cam") as intake:
             await inference.hand_over(intake, run_of(1, 5, frame_bytes=9))
             replies = intake.replies()
@@ -355,7 +358,7 @@ def test_frames_that_waited_for_a_model_that_does_not_take_them_fail_alone(outbo
         async with inference.intake("cam") as intake:
             await inference.hand_over(intake, run_of(1, 5, frame_bytes=9))
             await inference.hand_over(intake, run_of(6, 5))
-            inference.use(Rehearsed(), DIGEST, "m", 1)
+            await inference.use(rehearsal(Rehearsed(), 1))
             assert any("9 bytes" in reply.problem for reply in await until(intake, 10))
 
     rehearse(outbox, play)
@@ -367,7 +370,7 @@ def test_while_the_outbox_fails_frames_wait_and_none_is_lost(outbox: Outbox, mon
     outbox._database.execute("PRAGMA max_page_count = 5")  # as small as it is now: full
 
     async def play(inference: Inference) -> None:
-        inference.use(Rehearsed(), DIGEST, "m", 1)
+        await inference.use(rehearsal(Rehearsed(), 1))
         async with inference.intake("cam") as intake:
             await inference.hand_over(intake, run_of(1, 400))
             await asyncio.sleep(0.05)
@@ -380,7 +383,7 @@ def test_while_the_outbox_fails_frames_wait_and_none_is_lost(outbox: Outbox, mon
 
 def test_stats_tell_of_one_interval(outbox: Outbox) -> None:
     async def play(inference: Inference) -> None:
-        inference.use(Rehearsed(), DIGEST, "m", 1)
+        await inference.use(rehearsal(Rehearsed(), 1))
         async with inference.intake("cam") as intake:
             await inference.hand_over(intake, run_of(1, 5))
             await until(intake, 5)

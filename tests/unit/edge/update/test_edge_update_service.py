@@ -27,7 +27,7 @@ from edge.uplink.outbox import Outbox
 from protos.kit import envelope
 from protos.v1 import report_pb2
 from protos.v1.manifest_pb2 import Artifact, Manifest, Requirements, Signed, VariantOperators
-from tests import tiny_models
+from tests import in_thread, tiny_models
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"d" * 32)
 NOW_MS = EARLIEST_MS + 1000
@@ -94,7 +94,7 @@ class Device:
         self.seen: list[Update] = []
 
     def boot(self, outbox: Outbox) -> Updater:
-        self.inference = Inference(outbox)
+        self.inference = Inference(outbox, start=in_thread.start)
         store = ModelStore.open(self.folder / "models", "default")
         limits = Limits(trial_s=0.0, golden_timeout_s=60, threads=1)
         steps = Steps(self.shelf, store, self.inference, limits, FACTS, prove=prove_here)

@@ -1,0 +1,1 @@
+"""Inference on the device, measured: the models, the bare interpreter, the load."""
