@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,8 +25,8 @@ def known(digest: bytes) -> KnownVersion | None:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path}/littoral.db")
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
     database.create()
     yield database
     database.close()
