@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from protos.kit.columns import Results
+
 MAX_BATCH_BYTES = 128 * 1024
 """A full batch has 18 bytes a row, 4,096 rows; this leaves room for the names."""
+
+DAY_MS = 86_400_000
 
 WINDOW = 32
 """Batches that one stream may have unacknowledged."""
@@ -68,6 +72,17 @@ class Placement:
     fate: Fate
     skip: int = 0
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows that are new in a batch, from `first_seq` on; source and version by their integer names."""
+
+    stream: int
+    first_seq: int
+    source: int
+    version: int
+    results: Results
 
 
 @dataclass(frozen=True, slots=True)

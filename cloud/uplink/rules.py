@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cloud.uplink.entities import (
+    DAY_MS,
     MAX_BATCH_BYTES,
     Fate,
     InvalidTruths,
@@ -26,6 +27,7 @@ from protos.kit.columns import Malformed, Results, decode
 from protos.topics import MAX_BATCH_ROWS, NAME, checked_name
 
 LAST_SEQ = 2**62
+DAYS_AHEAD = 3
 MAX_TRUTHS = 100_000
 MAX_LABEL = 2**16 - 1
 
@@ -81,6 +83,17 @@ def complaint(results: Results, known: KnownVersion | None) -> str:
     if not NAME.fullmatch(results.source):
         return f"source {results.source[:64]!r} is not a name"
     return ""
+
+
+def days_to_make(now_ms: int) -> range:
+    """The days, counted from 1970, for which there must be room: today, and some ahead so that midnight finds it."""
+    today = now_ms // DAY_MS
+    return range(today, today + 1 + DAYS_AHEAD)
+
+
+def first_kept_day(now_ms: int, days: int) -> int:
+    """Results received before this day, counted from 1970, are dropped when they are kept for `days` whole days."""
+    return now_ms // DAY_MS - days
 
 
 def check_truths(device: str, source: str, first_frame: int, labels: list[int]) -> None:
