@@ -22,9 +22,9 @@ def lock(connection: Connection, ids: Iterable[int]) -> dict[int, StreamState]:
 
 def write(connection: Connection, blocks: Sequence[Block], moved: Mapping[int, StreamState], now_ms: int) -> None:
     """Add the rows and move the streams."""
-    rows = [row for block in blocks for row in _rows(block, now_ms)]
-    if rows:
-        insert(connection, results, results.c.keys(), rows)
+    made = [row for block in blocks for row in rows(block, now_ms)]
+    if made:
+        insert(connection, results, results.c.keys(), made)
     if moved:
         change = update(streams).where(streams.c.id == bindparam("stream"))
         values = [{"stream": i, "watermark": s.watermark, "skipped": s.skipped} for i, s in moved.items()]
@@ -61,7 +61,8 @@ def _drop(connection: Connection, stream: int, going: Sequence[tuple[int, int, i
     connection.execute(counted)
 
 
-def _rows(block: Block, now_ms: int) -> Iterable[Row]:
+def rows(block: Block, now_ms: int) -> Iterable[Row]:
+    """The rows of a block, as `results` has its columns."""
     read = block.results
     return zip(
         repeat(block.stream),
