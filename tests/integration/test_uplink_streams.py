@@ -107,6 +107,27 @@ def test_a_stream_cut_at_any_message_loses_and_doubles_nothing(database_url: str
     play(database_url, scenario)
 
 
+@pytest.mark.parametrize("cut_after", range(6))
+def test_a_stream_cut_after_any_reply_loses_and_doubles_nothing(database_url: str, cut_after: int) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        async with device_of(cloud.address) as device:
+            await device.hello()
+            for i in range(6):
+                await device.send(1 + 10 * i, 10)
+                if i < cut_after:
+                    await device.next()
+            device.call.cancel()
+            told = device.acknowledged
+        async with device_of(cloud.address) as device:
+            start = (await device.hello()).watermark + 1
+            assert start > told
+            await device.send(start, 71 - start)
+            await device.until_acknowledged(70)
+        assert cloud.stored() == list(range(1, 71))
+
+    play(database_url, scenario)
+
+
 def test_a_newer_stream_of_a_device_ends_the_older(database_url: str) -> None:
     async def scenario(cloud: Cloud) -> None:
         async with device_of(cloud.address) as older, device_of(cloud.address) as newer:
