@@ -5,44 +5,49 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-import subprocess
-import sys
+from contextlib import suppress
+from multiprocessing.context import ForkServerProcess
 
 import grpc
 
 from cloud.foundation.database import Database
 from tests.integration.uplink_kit import Device, device_of, stored
+from tests.integration.uplink_processes import free_port, kill, serve, start
 
 ROUNDS = 10
 BATCHES = 60
 ROWS = 7
 
 
-def start_server(database_url: str) -> tuple[subprocess.Popen[str], str]:
+async def start_server(database_url: str) -> tuple[ForkServerProcess, str]:
     """A server in a process of its own, and where it listens."""
-    command = [sys.executable, "-m", "tests.integration.uplink_kit", database_url]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    return server, server.stdout.readline().strip()
+    port = free_port()
+    server = await asyncio.to_thread(start, serve, database_url, port)
+    while True:
+        with suppress(ConnectionRefusedError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return server, f"127.0.0.1:{port}"
+        await asyncio.sleep(0.01)
 
 
 async def stream_until_killed(database_url: str, chance: random.Random) -> int:
     """One life of the server: a device sends from its watermark; the server is killed under it. The last Ack."""
-    server, address = await asyncio.to_thread(start_server, database_url)
+    server, address = await start_server(database_url)
     try:
         async with device_of(address) as device:
             device.acknowledged = (await device.hello()).watermark
             try:
                 await send_and_kill(device, server, chance)
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
-                assert server.poll() is not None or server.wait() == -signal.SIGKILL
+                server.join()
+                assert server.exitcode == -signal.SIGKILL
             return device.acknowledged
     finally:
-        server.kill()
-        server.wait()
+        kill(server)
 
 
-async def send_and_kill(device: Device, server: subprocess.Popen[str], chance: random.Random) -> None:
+async def send_and_kill(device: Device, server: ForkServerProcess, chance: random.Random) -> None:
     """Send batches, reading acknowledgements in between, and kill at a point drawn beforehand."""
     kill_at = chance.randrange(BATCHES)
     first = device.acknowledged + 1
@@ -59,6 +64,7 @@ async def send_and_kill(device: Device, server: subprocess.Popen[str], chance: r
 def test_acknowledged_is_stored_and_stored_once_whenever_the_server_is_killed(database_url: str) -> None:
     chance = random.Random(1)
     database = Database(database_url)
+    database.create()
     acknowledged = 0
     for _ in range(ROUNDS):
         acknowledged = max(acknowledged, asyncio.run(stream_until_killed(database_url, chance)))

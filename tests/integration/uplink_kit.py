@@ -1,12 +1,8 @@
-"""A running ingest and a device's stream, as the uplink's tests need them; run as a program, an ingest to be killed.
-
-python -m tests.integration.uplink_kit DATABASE_URL      prints its address, and serves until it is killed
-"""
+"""A running ingest and a device's stream, as the uplink's tests need them."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -133,14 +129,3 @@ def batch(first: int, count: int) -> bytes:
             latency_us=np.ones(count, np.uint32),
         )
     )
-
-
-async def serve_until_killed(database_url: str) -> None:
-    async with running_cloud(database_url) as cloud:
-        sys.stdout.write(f"{cloud.address}\n")
-        sys.stdout.flush()
-        await asyncio.Event().wait()
-
-
-if __name__ == "__main__":
-    asyncio.run(serve_until_killed(sys.argv[1]))
