@@ -5,30 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 
 import grpc
 
 from cloud.foundation.database import Database
 from tests.integration.uplink_kit import Device, device_of, stored
-from tests.integration.uplink_processes import free_port, kill, serve, start
+from tests.integration.uplink_processes import kill, start_server
 
 ROUNDS = 10
 BATCHES = 60
 ROWS = 7
-
-
-async def start_server(database_url: str) -> tuple[ForkServerProcess, str]:
-    """A server in a process of its own, and where it listens."""
-    port = free_port()
-    server = await asyncio.to_thread(start, serve, database_url, port)
-    while True:
-        with suppress(ConnectionRefusedError):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.close()
-            return server, f"127.0.0.1:{port}"
-        await asyncio.sleep(0.01)
 
 
 async def stream_until_killed(database_url: str, chance: random.Random) -> int:

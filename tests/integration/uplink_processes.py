@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -39,6 +40,18 @@ def start(work: Callable[..., None], *arguments: object) -> ForkServerProcess:
     process = _context.Process(target=work, args=arguments, daemon=True)
     process.start()
     return process
+
+
+async def start_server(url: str) -> tuple[ForkServerProcess, str]:
+    """An ingest that accepts connections, and where."""
+    port = free_port()
+    server = await asyncio.to_thread(start, serve, url, port)
+    while True:
+        with suppress(ConnectionRefusedError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return server, f"127.0.0.1:{port}"
+        await asyncio.sleep(0.01)
 
 
 def kill(process: ForkServerProcess) -> None:
