@@ -40,6 +40,7 @@ COMMANDS = {
     "devices": Lazy("cloud.fleet.commands", "devices", "Devices: what they run and what they proved."),
     "rollout": Lazy("cloud.rollouts.commands", "rollout", "Roll a model version out, watch it, stop it."),
     "results": Lazy("cloud.uplink.commands", "results", "Results that the devices sent."),
+    "audit": Lazy("cloud.uplink.commands", "audit", "Whether what was sent is stored, once."),
 }
 
 

@@ -25,7 +25,7 @@ RETRY_MS = 1000
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_GRPC_BYTES),
     ("grpc.max_send_message_length", MAX_GRPC_BYTES),
-    # What gRPC reads ahead of us, for each stream: by itself it goes up to megabytes, and a fleet has thousands of streams.
+    # What gRPC reads ahead of us, for each stream: by itself it takes megabytes, and there are thousands of streams.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 256 * 1024),
     # Two servers on one port would share its devices by chance: the second must fail to start.

@@ -10,6 +10,7 @@ batch is detached and not taken, else the failed rows would be passed over for e
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from cloud.uplink.entities import (
     DAY_MS,
@@ -48,10 +49,12 @@ def place(stream: StreamState, batch: ReceivedBatch, unreadable: str = "") -> tu
         reason = f"{batch.previous} came before it and is not committed, the watermark is {stream.watermark}"
         return stream, Placement(Fate.DETACHED, reason=reason)
     gap = max(0, batch.first_seq - stream.watermark - 1)
-    after = StreamState(last, stream.skipped + gap)
+    after = replace(stream, watermark=last, skipped=stream.skipped + gap)
+    skip = max(0, stream.watermark + 1 - batch.first_seq)
     if unreadable:
+        after = replace(after, set_aside=after.set_aside + batch.count - skip)
         return after, Placement(Fate.QUARANTINED, reason=unreadable)
-    return after, Placement(Fate.STORED, skip=max(0, stream.watermark + 1 - batch.first_seq))
+    return after, Placement(Fate.STORED, skip=skip)
 
 
 def handed_in(batch: ReceivedBatch) -> int:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from cloud.foundation.database import Database, Transaction
 from cloud.uplink import rules, store
 from cloud.uplink.entities import (
+    Audited,
     Block,
     Fate,
     KnownVersion,
@@ -100,6 +101,11 @@ class Ingest:
             accuracy={v.version: v.accuracy for v in versions if v.accuracy is not None},
             results_per_version={v.version: v.results for v in versions},
         )
+
+    def audit(self) -> list[Audited]:
+        """By device, what it sent and what there is of it. Reads every row: for people who want to know, not often."""
+        with self._database.reading() as connection:
+            return store.audit(connection)
 
     def quarantined(self, limit: int) -> list[Quarantined]:
         """The newest batches that could not be stored, newest first."""

@@ -6,6 +6,7 @@ A partition is made beside the table and then attached, which waits for nobody w
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -27,10 +28,11 @@ ROWS = RowFormat({column.name: _SMALL[str(column.type)] for column in results.c}
 COPY = sql.SQL("COPY results ({}) FROM STDIN (FORMAT BINARY)").format(
     sql.SQL(", ").join(sql.Identifier(column.name) for column in results.c)
 )
-_LOCK = "SELECT id, watermark, skipped FROM streams WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
+_LOCK = "SELECT id, watermark, skipped, set_aside FROM streams WHERE id = ANY(%s) ORDER BY id FOR NO KEY UPDATE"
 _MOVE = """
-UPDATE streams SET watermark = new.watermark, skipped = new.skipped
-FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS new (id, watermark, skipped) WHERE streams.id = new.id
+UPDATE streams SET watermark = new.watermark, skipped = new.skipped, set_aside = new.set_aside
+FROM unnest(%s::int[], %s::bigint[], %s::bigint[], %s::bigint[]) AS new (id, watermark, skipped, set_aside)
+WHERE streams.id = new.id
 """
 _COUNT = "SELECT stream, count(*) FROM {day} GROUP BY stream"
 _FORGET = "DELETE FROM truths USING {day} WHERE truths.source = {day}.source AND truths.frame = {day}.frame"
@@ -47,7 +49,7 @@ ORDER BY 1
 def lock(connection: Connection, ids: Iterable[int]) -> dict[int, StreamState]:
     """The streams' states, which no other transaction changes until this one ends; always locked in the same order."""
     rows = _driver(connection).execute(_LOCK, (sorted(set(ids)),))
-    return {stream: StreamState(watermark, skipped) for stream, watermark, skipped in rows}
+    return {stream: StreamState(*state) for stream, *state in rows}
 
 
 def write(connection: Connection, blocks: Sequence[Block], moved: Mapping[int, StreamState], now_ms: int) -> None:
@@ -57,8 +59,8 @@ def write(connection: Connection, blocks: Sequence[Block], moved: Mapping[int, S
         with driver.cursor() as cursor, cursor.copy(COPY) as copy:
             copy.write(b"".join((HEADER, packed(blocks, now_ms), TRAILER)))
     if moved:
-        states = moved.values()
-        driver.execute(_MOVE, (list(moved), [s.watermark for s in states], [s.skipped for s in states]))
+        columns = zip(*(astuple(state) for state in moved.values()), strict=True)
+        driver.execute(_MOVE, (list(moved), *map(list, columns)))
 
 
 def packed(blocks: Sequence[Block], now_ms: int) -> memoryview:

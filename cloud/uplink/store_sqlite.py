@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from itertools import repeat, takewhile
 
 from sqlalchemy import Connection, bindparam, delete, select, update
@@ -16,8 +17,9 @@ SLICE = 5_000
 
 def lock(connection: Connection, ids: Iterable[int]) -> dict[int, StreamState]:
     """The streams' states; the transaction has the one write lock already."""
-    wanted = select(streams.c.id, streams.c.watermark, streams.c.skipped).where(streams.c.id.in_(sorted(set(ids))))
-    return {row.id: StreamState(row.watermark, row.skipped) for row in connection.execute(wanted)}
+    s = streams.c
+    wanted = select(s.id, s.watermark, s.skipped, s.set_aside).where(s.id.in_(sorted(set(ids))))
+    return {stream: StreamState(*state) for stream, *state in connection.execute(wanted)}
 
 
 def write(connection: Connection, blocks: Sequence[Block], moved: Mapping[int, StreamState], now_ms: int) -> None:
@@ -27,8 +29,7 @@ def write(connection: Connection, blocks: Sequence[Block], moved: Mapping[int, S
         insert(connection, results, results.c.keys(), made)
     if moved:
         change = update(streams).where(streams.c.id == bindparam("stream"))
-        values = [{"stream": i, "watermark": s.watermark, "skipped": s.skipped} for i, s in moved.items()]
-        connection.execute(change, values)
+        connection.execute(change, [{"stream": stream, **asdict(state)} for stream, state in moved.items()])
 
 
 def make_days(connection: Connection, days: Iterable[int]) -> None:

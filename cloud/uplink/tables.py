@@ -31,6 +31,7 @@ streams = Table(
     Column("epoch", BigInteger, nullable=False),
     Column("watermark", BigInteger, nullable=False, server_default=text("0")),
     Column("skipped", BigInteger, nullable=False, server_default=text("0")),
+    Column("set_aside", BigInteger, nullable=False, server_default=text("0")),
     Column("expired", BigInteger, nullable=False, server_default=text("0")),  # results dropped by retention
     UniqueConstraint("device", "epoch"),
     postgresql_with={"fillfactor": 50},  # each commit moves watermarks: the new row finds room beside the old
