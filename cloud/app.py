@@ -39,6 +39,7 @@ from cloud.routes import create_api
 from cloud.uplink import routes as uplink_routes
 from cloud.uplink.entities import KnownVersion
 from cloud.uplink.merge import Merger
+from cloud.uplink.retention import Retention
 from cloud.uplink.rpc import CannotListen, IngestServer, UplinkService
 from cloud.uplink.service import Ingest
 from protos.kit.keys import KeysFailed
@@ -199,6 +200,8 @@ class _Process:
 
     async def _start_ingest(self, server: IngestServer, merger: Merger) -> None:
         await server.start()
+        if days := self._settings.result_days:
+            self._background("retention", Retention(self._rooms.ingest, days).run())
         merging = self._task("merger", merger.run())
 
         async def drain() -> None:

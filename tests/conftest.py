@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 
 import pytest
 import structlog
+
+from simulators.postgresql import Cluster, NoPostgresql, cluster
 
 os.environ["PATH"] += os.pathsep + "/usr/sbin"  # where Debian puts Mosquitto; not on an ordinary user's PATH
 
@@ -33,3 +37,29 @@ def _own_logging() -> Iterator[None]:
     structlog.reset_defaults()
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Cluster]:
+    """A PostgreSQL server for all tests of this process."""
+    try:
+        with cluster(durable=False) as made:
+            yield made
+    except NoPostgresql as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Makes empty databases, each by its URL; a test that asks for it runs once on each kind that the cloud can use."""
+    if request.param == "sqlite":
+        numbers = itertools.count(1)
+        return lambda: f"sqlite:///{tmp_path / f'littoral-{next(numbers)}.db'}"
+    server: Cluster = request.getfixturevalue("postgresql")
+    return server.new_database
+
+
+@pytest.fixture
+def database_url(new_database: Callable[[], str]) -> str:
+    """One empty database."""
+    return new_database()

@@ -2,6 +2,7 @@
 
 A transaction that may write takes the write lock at its first statement, so that what it reads is still true when it
 writes, and no two of them can fail each other half way. SQLite keeps its promise to the disk: WAL, synchronous=FULL.
+PostgreSQL has no such lock, so an advisory one is ours; who locks rows instead may write beside others.
 """
 
 from __future__ import annotations
@@ -27,8 +28,14 @@ Transaction: TypeAlias = Connection
 """What services hand from one store to another, without looking into it."""
 
 BUSY_S = 30
+IDLE_S = 60
+"""A process that stops in the middle of a transaction on PostgreSQL holds the others up for no longer."""
+
+CONNECT_S = 10
 POOL_SIZE = 16
 _BEGIN = "littoral_begin"
+_WRITE_LOCK = 0x6C6974746F72616C
+"""Number of the advisory lock that writing transactions take on PostgreSQL: our own among all users of a database."""
 
 
 class DatabaseFailed(Exception):
@@ -41,7 +48,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self._url = _checked(url)
         self._engine = _engine(self._url)
-        self._writing = self._engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
+        self._writing, self._beside, self._reading = _kinds(self._engine, sqlite=self._sqlite)
 
     def create(self) -> None:
         """Make what is missing: folder, file, tables. Any number of processes may do it at once."""
@@ -65,9 +72,15 @@ class Database:
             yield connection
 
     @contextmanager
+    def beside(self) -> Iterator[Connection]:
+        """A transaction that may write beside others where the database can: it locks the rows that it decides on."""
+        with self._beside.begin() as connection:
+            yield connection
+
+    @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that only reads: one consistent moment; it waits for no writer, and none waits for it."""
-        with self._engine.connect() as connection:
+        with self._reading.connect() as connection:
             yield connection
 
     def close(self) -> None:
@@ -111,9 +124,10 @@ def _checked(url: str) -> URL:
 
 def _engine(url: URL) -> Engine:
     sqlite = url.get_backend_name() == "sqlite"
-    arguments: dict[str, Any] = {"timeout": BUSY_S} if sqlite else {}
+    arguments: dict[str, Any] = {"timeout": BUSY_S} if sqlite else {"connect_timeout": CONNECT_S}
     try:
-        engine = sqlalchemy.create_engine(url, pool_size=POOL_SIZE, connect_args=arguments)
+        # A server may have been restarted since a connection was last used; a file has not.
+        engine = sqlalchemy.create_engine(url, pool_size=POOL_SIZE, connect_args=arguments, pool_pre_ping=not sqlite)
     except (NoSuchModuleError, ModuleNotFoundError, ArgumentError) as error:
         raise DatabaseFailed(
             f"database {url.render_as_string()}: there is no driver for {url.drivername!r} here ({error}). "
@@ -122,7 +136,19 @@ def _engine(url: URL) -> Engine:
     if sqlite:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "connect", _prepare_postgresql)
+        event.listen(engine, "begin", _begin_postgresql)
     return engine
+
+
+def _kinds(engine: Engine, *, sqlite: bool) -> tuple[Engine, Engine, Engine]:
+    """The engine as transactions need it that write alone, write beside others, and read."""
+    if sqlite:
+        writing = engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
+        return writing, writing, engine
+    writing = engine.execution_options(**{_BEGIN: f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})"})
+    return writing, engine, engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
 def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
@@ -134,6 +160,19 @@ def _prepare_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None
 
 def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+
+
+def _prepare_postgresql(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"SET lock_timeout = '{BUSY_S}s'")
+    cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_S}s'")
+    cursor.close()
+    connection.commit()
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    if lock := connection.get_execution_options().get(_BEGIN):
+        connection.exec_driver_sql(lock)
 
 
 def _outside_transaction(connection: Connection, statement: str) -> None:

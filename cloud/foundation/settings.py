@@ -67,6 +67,11 @@ class CloudSettings(BaseSettings):
         ge=0,
         description="Milliseconds after which they are committed at the latest: bounds the delay of acknowledgements.",
     )
+    result_days: int = Field(
+        default=0,
+        ge=0,
+        description="Whole days (UTC) that results are kept, and their truths; 0: for ever.",
+    )
     deployment_days: int = Field(
         default=30,
         ge=1,

@@ -1,4 +1,4 @@
-"""`littoral results`: what the database holds of all results, over the API."""
+"""`littoral results` and `littoral audit`: what the database holds of all results, over the API."""
 
 from __future__ import annotations
 
@@ -51,6 +51,34 @@ def quarantine(as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001 - a
     emit(_api(flags).get("/api/v1/quarantine"), as_json, _draw_quarantine)
 
 
+@click.group()
+def audit() -> None:
+    """Whether the books balance.
+
+    \b
+    Example:
+      littoral audit results
+    """
+
+
+@audit.command("results")
+@json_option
+@options(CloudSettings, only=("api",))
+def audit_results(as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001 - as click hands them over
+    """By device: results sent by its own numbers, stored, lost, doubled. Fails unless the last two are 0.
+
+    It reads every row that there is.
+
+    \b
+    Example:
+      littoral audit results --json
+    """
+    found = _api(flags).get("/api/v1/audit/results")
+    emit(found, as_json, _draw_audit)
+    if any(one["lost"] or one["doubled"] for one in found):
+        click.get_current_context().exit(1)
+
+
 def _api(flags: dict[str, Any]) -> Api:
     return Api(load(CloudSettings, flags.pop("config"), flags).api)
 
@@ -63,6 +91,12 @@ def _draw_summary(found: dict[str, Any]) -> RenderableType:
         for version, count in found["results_per_version"].items()
     ]
     return Group(counts, table("Results by version", ("model", "version", "results", "accuracy"), rows))
+
+
+def _draw_audit(found: list[dict[str, Any]]) -> RenderableType:
+    columns = ("device", "sent", "stored", "expired", "quarantined", "skipped", "lost", "doubled")
+    totals = [sum(one[name] for one in found) for name in columns[1:]]
+    return table("Audit", columns, [*([one[name] for name in columns] for one in found), ["all", *totals]])
 
 
 def _draw_quarantine(found: list[dict[str, Any]]) -> RenderableType:

@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from protos.kit.columns import Results
+
 MAX_BATCH_BYTES = 128 * 1024
 """A full batch has 18 bytes a row, 4,096 rows; this leaves room for the names."""
+
+DAY_MS = 86_400_000
 
 WINDOW = 32
 """Batches that one stream may have unacknowledged."""
@@ -23,10 +27,14 @@ class SeveralModels(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """How far one (device, epoch) has come: all up to `watermark` is dealt with, `skipped` of it the device dropped."""
+    """How far one (device, epoch) has come: all up to `watermark` is dealt with.
+
+    Of that the device dropped `skipped`, and `set_aside` is in quarantine.
+    """
 
     watermark: int
     skipped: int = 0
+    set_aside: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,17 @@ class Placement:
     fate: Fate
     skip: int = 0
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows that are new in a batch, from `first_seq` on; source and version by their integer names."""
+
+    stream: int
+    first_seq: int
+    source: int
+    version: int
+    results: Results
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +149,24 @@ class Counts:
     def lost(self) -> int:
         """Frames with a known truth and no result."""
         return self.sent - self.stored
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """What a device sent, by the numbers that it gave its results, and what the database holds of it.
+
+    sent: numbers given, without those that the device dropped itself (skipped). stored: rows. expired: dropped by
+    retention. quarantined: set aside. lost: sent, and none of these. doubled: rows beyond the first of a frame.
+    """
+
+    device: str
+    sent: int = 0
+    stored: int = 0
+    expired: int = 0
+    quarantined: int = 0
+    skipped: int = 0
+    lost: int = 0
+    doubled: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,26 @@
 """Batches of many streams merged into one commit at a time: while one is written, the next fills.
 
 A commit costs the same sync to disk for one row as for thousands. It begins when enough rows wait, or the oldest has
-waited long enough. What waits is bounded in bytes: a slow database holds the devices back, and does not fill memory.
+waited long enough. What waits is bounded in bytes, in all and for each stream: a slow database holds the devices back,
+and does not fill memory; a device that floods holds back itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import structlog
 
 from cloud.uplink.entities import Outcome, ReceivedBatch
+from cloud.uplink.turns import Turns, Waiting
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
-ROW_COST = 64
-"""Bytes that a row is reckoned to take while it waits, at least: guards against many tiny batches."""
+SHARES = 64
+"""A stream may take one of so many shares of what waits."""
 
 Commit = Callable[[Sequence[ReceivedBatch], int], Sequence[Outcome]]
 
@@ -28,13 +29,6 @@ log = structlog.get_logger()
 
 class NotCommitted(Exception):
     """The database did not take a batch, nor any that was to be committed with it. Send them again later."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    batch: ReceivedBatch
-    since: float
-    outcome: asyncio.Future[Outcome]
 
 
 class Merger:
@@ -48,9 +42,9 @@ class Merger:
         self._max_rows = rows
         self._wait_s = wait_s
         self._max_bytes = max_waiting_bytes
-        self._waiting: deque[_Waiting] = deque()
-        self._rows = 0
+        self._waiting = Turns()
         self._bytes = 0
+        self._stream_bytes: Counter[int] = Counter()
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -61,14 +55,14 @@ class Merger:
 
         Batches of one stream are committed in the order in which they are submitted.
         """
-        while self._bytes >= self._max_bytes:
+        while self._bytes >= self._max_bytes or self._stream_bytes[batch.stream] >= self._max_bytes // SHARES:
             self._room.clear()
             await self._room.wait()
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(batch, loop.time(), loop.create_future())
-        self._waiting.append(waiting)
-        self._rows += batch.count
-        self._bytes += _cost(batch)
+        waiting = Waiting(batch, loop.time(), loop.create_future())
+        self._waiting.add(waiting)
+        self._bytes += waiting.cost
+        self._stream_bytes[batch.stream] += waiting.cost
         self._arrived.set()
         return waiting.outcome
 
@@ -77,7 +71,7 @@ class Merger:
         thread = ThreadPoolExecutor(1, thread_name_prefix="commit")
         try:
             while await self._due():
-                await self._commit_together(thread, self._take())
+                await self._commit_together(thread, self._waiting.take(self._max_rows))
         finally:
             thread.shutdown(wait=False)  # waiting here for a commit that hangs would stop everything else
             _fail(self._waiting, NotCommitted("the ingest has stopped"))
@@ -94,8 +88,8 @@ class Merger:
                 return False
             self._arrived.clear()
             await self._arrived.wait()
-        due_at = self._waiting[0].since + self._wait_s
-        while self._rows < self._max_rows and not self._closing:
+        due_at = self._waiting.oldest_since + self._wait_s
+        while self._waiting.rows < self._max_rows and not self._closing:
             left = due_at - asyncio.get_running_loop().time()
             if left <= 0:
                 break
@@ -107,17 +101,7 @@ class Merger:
                 break
         return True
 
-    def _take(self) -> list[_Waiting]:
-        """The oldest batches, as many as make up `rows`; at least one."""
-        taken: list[_Waiting] = []
-        rows = 0
-        while self._waiting and (not taken or rows + self._waiting[0].batch.count <= self._max_rows):
-            taken.append(self._waiting.popleft())
-            rows += taken[-1].batch.count
-        self._rows -= rows
-        return taken
-
-    async def _commit_together(self, thread: ThreadPoolExecutor, taken: Sequence[_Waiting]) -> None:
+    async def _commit_together(self, thread: ThreadPoolExecutor, taken: Sequence[Waiting]) -> None:
         batches = [waiting.batch for waiting in taken]
         try:
             outcomes = await asyncio.get_running_loop().run_in_executor(
@@ -133,11 +117,18 @@ class Merger:
                 if not waiting.outcome.done():
                     waiting.outcome.set_result(outcome)
         finally:
-            self._bytes -= sum(map(_cost, batches))
-            self._room.set()
+            self._give_back(taken)
+
+    def _give_back(self, taken: Iterable[Waiting]) -> None:
+        for waiting in taken:
+            self._bytes -= waiting.cost
+            self._stream_bytes[waiting.batch.stream] -= waiting.cost
+            if not self._stream_bytes[waiting.batch.stream]:
+                del self._stream_bytes[waiting.batch.stream]
+        self._room.set()
 
 
-def _fail(waiting: Iterable[_Waiting], failure: NotCommitted) -> None:
+def _fail(waiting: Iterable[Waiting], failure: NotCommitted) -> None:
     for one in waiting:
         if not one.outcome.done():
             one.outcome.set_exception(failure)
@@ -147,7 +138,3 @@ def _fail(waiting: Iterable[_Waiting], failure: NotCommitted) -> None:
 def first_line(error: Exception) -> str:
     """An error for the log: a database's message goes on for pages, with every row."""
     return f"{type(error).__name__}: {error}".partition("\n")[0]
-
-
-def _cost(batch: ReceivedBatch) -> int:
-    return len(batch.payload) + ROW_COST

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query
@@ -48,6 +49,11 @@ def router(ingest: Ingest) -> APIRouter:
     def get_quarantine(limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[dict[str, Any]]:
         """Batches that could not be stored as results, newest first, with the reasons."""
         return [quarantined_json(one) for one in ingest.quarantined(limit)]
+
+    @routes.get("/audit/results")
+    def get_audit() -> list[dict[str, Any]]:
+        """By device, what it sent by its own numbers, and what the database holds of it. Reads every row."""
+        return [asdict(one) for one in ingest.audit()]
 
     return routes
 

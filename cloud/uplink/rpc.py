@@ -25,6 +25,9 @@ RETRY_MS = 1000
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_GRPC_BYTES),
     ("grpc.max_send_message_length", MAX_GRPC_BYTES),
+    # What gRPC reads ahead of us, for each stream: by itself it takes megabytes, and there are thousands of streams.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 256 * 1024),
     # Two servers on one port would share its devices by chance: the second must fail to start.
     ("grpc.so_reuseport", 0),
     # A half-open connection is found out within this time, from our side ...

@@ -10,8 +10,10 @@ batch is detached and not taken, else the failed rows would be passed over for e
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from cloud.uplink.entities import (
+    DAY_MS,
     MAX_BATCH_BYTES,
     Fate,
     InvalidTruths,
@@ -26,6 +28,7 @@ from protos.kit.columns import Malformed, Results, decode
 from protos.topics import MAX_BATCH_ROWS, NAME, checked_name
 
 LAST_SEQ = 2**62
+DAYS_AHEAD = 3
 MAX_TRUTHS = 100_000
 MAX_LABEL = 2**16 - 1
 
@@ -46,10 +49,12 @@ def place(stream: StreamState, batch: ReceivedBatch, unreadable: str = "") -> tu
         reason = f"{batch.previous} came before it and is not committed, the watermark is {stream.watermark}"
         return stream, Placement(Fate.DETACHED, reason=reason)
     gap = max(0, batch.first_seq - stream.watermark - 1)
-    after = StreamState(last, stream.skipped + gap)
+    after = replace(stream, watermark=last, skipped=stream.skipped + gap)
+    skip = max(0, stream.watermark + 1 - batch.first_seq)
     if unreadable:
+        after = replace(after, set_aside=after.set_aside + batch.count - skip)
         return after, Placement(Fate.QUARANTINED, reason=unreadable)
-    return after, Placement(Fate.STORED, skip=max(0, stream.watermark + 1 - batch.first_seq))
+    return after, Placement(Fate.STORED, skip=skip)
 
 
 def handed_in(batch: ReceivedBatch) -> int:
@@ -81,6 +86,17 @@ def complaint(results: Results, known: KnownVersion | None) -> str:
     if not NAME.fullmatch(results.source):
         return f"source {results.source[:64]!r} is not a name"
     return ""
+
+
+def days_to_make(now_ms: int) -> range:
+    """The days, counted from 1970, for which there must be room: today, and some ahead so that midnight finds it."""
+    today = now_ms // DAY_MS
+    return range(today, today + 1 + DAYS_AHEAD)
+
+
+def first_kept_day(now_ms: int, days: int) -> int:
+    """Results received before this day, counted from 1970, are dropped when they are kept for `days` whole days."""
+    return now_ms // DAY_MS - days
 
 
 def check_truths(device: str, source: str, first_frame: int, labels: list[int]) -> None:

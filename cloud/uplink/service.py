@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
-from cloud.foundation.database import Database
+from cloud.foundation.database import Database, Transaction
 from cloud.uplink import rules, store
 from cloud.uplink.entities import (
+    Audited,
+    Block,
     Fate,
     KnownVersion,
     Opened,
@@ -20,6 +23,9 @@ from protos.kit.columns import Malformed, Results
 KnownVersions = Callable[[bytes], KnownVersion | None]
 """From a manifest's digest to the registered version it names; None: none."""
 
+_Arrived: TypeAlias = tuple[ReceivedBatch, Results | str]
+"""A batch with its columns, or with why they cannot be stored."""
+
 
 class Ingest:
     """Takes batches of many devices, and says what the database holds of them.
@@ -31,26 +37,43 @@ class Ingest:
         self._database = database
         self._known_version = known_version
         self._names = store.Names()
+        self._days: frozenset[int] = frozenset()
 
     def open(self, device: str, epoch: int) -> Opened:
         """The stream of this life of the device's outbox, and how far it has come."""
-        with self._database.transaction() as connection:
-            return store.open_stream(connection, device, epoch)
+        with self._database.reading() as connection:
+            found = store.find_stream(connection, device, epoch)
+        if found is None:
+            with self._database.beside() as connection:
+                store.begin_stream(connection, device, epoch)
+                found = store.find_stream(connection, device, epoch)
+        assert found is not None, "begun and gone"
+        return found
 
     def commit(self, batches: Sequence[ReceivedBatch], now_ms: int) -> list[Outcome]:
         """Store what is new in the batches, all of it or (when this raises) none, and tell each one's fate.
 
         Batches of one stream must be in the order in which they came.
         """
-        readings = [self._read(batch) for batch in batches]
+        arrived = [(batch, self._read(batch)) for batch in batches]
+        self._make_days(now_ms)
+        self._learn_names(arrived)
         try:
-            with self._database.transaction() as connection:
-                writer = store.Writer(connection, self._names, now_ms)
-                outcomes = _write(writer, list(zip(batches, readings, strict=True)))
+            with self._database.beside() as connection:
+                return self._write(connection, arrived, now_ms)
         except BaseException:
-            self._names.forget()
+            self._days = frozenset()  # whatever it was, it is not because of a day that we only think is there
             raise
-        return outcomes
+
+    def expire(self, now_ms: int, days: int) -> int:
+        """Drop results received more than `days` whole days ago, in short transactions; returns how many."""
+        first_kept, dropped = rules.first_kept_day(now_ms, days), 0
+        while True:
+            with self._database.transaction() as connection:
+                gone = store.expire(connection, first_kept)
+            if not gone:
+                return dropped
+            dropped += gone
 
     def truths(self, device: str, source: str, first_frame: int, labels: Sequence[int]) -> None:
         """Keep the right labels of frames first_frame, first_frame + 1, ...; the same again changes nothing.
@@ -59,7 +82,7 @@ class Ingest:
         """
         labels = list(labels)
         rules.check_truths(device, source, first_frame, labels)
-        with self._database.transaction() as connection:
+        with self._database.beside() as connection:
             store.add_truths(connection, store.source_id(connection, device, source), first_frame, labels)
 
     def summary(self, model: str | None = None) -> Summary:
@@ -79,6 +102,11 @@ class Ingest:
             results_per_version={v.version: v.results for v in versions},
         )
 
+    def audit(self) -> list[Audited]:
+        """By device, what it sent and what there is of it. Reads every row: for people who want to know, not often."""
+        with self._database.reading() as connection:
+            return store.audit(connection)
+
     def quarantined(self, limit: int) -> list[Quarantined]:
         """The newest batches that could not be stored, newest first."""
         with self._database.reading() as connection:
@@ -92,22 +120,42 @@ class Ingest:
             return str(error)
         return rules.complaint(results, self._known_version(results.manifest)) or results
 
+    def _make_days(self, now_ms: int) -> None:
+        days = frozenset(rules.days_to_make(now_ms))
+        if not days <= self._days:
+            with self._database.transaction() as connection:
+                store.make_days(connection, sorted(days))
+            self._days = days
 
-def _write(writer: store.Writer, arrived: Sequence[tuple[ReceivedBatch, Results | str]]) -> list[Outcome]:
-    """Rows, quarantine and watermarks of one transaction."""
-    before = writer.lock(batch.stream for batch, _ in arrived)
-    states, outcomes = dict(before), []
-    for batch, reading in arrived:
-        state = states.get(batch.stream)
-        if state is None:
-            outcomes.append(Outcome(Fate.DETACHED, 0, "the database does not know this stream any more"))
-            continue
-        unreadable = reading if isinstance(reading, str) else ""
-        states[batch.stream], placement = rules.place(state, batch, unreadable)
-        if placement.fate is Fate.STORED and isinstance(reading, Results):
-            writer.store(batch, reading, placement.skip)
-        elif placement.fate is Fate.QUARANTINED:
-            writer.set_aside(batch, placement.reason)
-        outcomes.append(Outcome(placement.fate, states[batch.stream].watermark, placement.reason))
-    writer.finish({stream: state for stream, state in states.items() if state != before[stream]})
-    return outcomes
+    def _learn_names(self, arrived: Sequence[_Arrived]) -> None:
+        read = [(batch.device, results) for batch, results in arrived if isinstance(results, Results)]
+        if all(self._names.knows(device, results) for device, results in read):
+            return
+        with self._database.transaction() as connection:
+            names = self._names.learn(connection, read)
+        self._names = names
+
+    def _write(self, connection: Transaction, arrived: Sequence[_Arrived], now_ms: int) -> list[Outcome]:
+        """Rows, quarantine and watermarks of one transaction."""
+        before = store.lock(connection, (batch.stream for batch, _ in arrived))
+        states, outcomes, blocks = dict(before), [], []
+        for batch, reading in arrived:
+            state = states.get(batch.stream)
+            if state is None:
+                outcomes.append(Outcome(Fate.DETACHED, 0, "the database does not know this stream any more"))
+                continue
+            unreadable = reading if isinstance(reading, str) else ""
+            states[batch.stream], placement = rules.place(state, batch, unreadable)
+            if placement.fate is Fate.STORED and isinstance(reading, Results):
+                blocks.append(self._block(batch, reading, placement.skip))
+            elif placement.fate is Fate.QUARANTINED:
+                store.set_aside(connection, batch, placement.reason, now_ms)
+            outcomes.append(Outcome(placement.fate, states[batch.stream].watermark, placement.reason))
+        moved = {stream: state for stream, state in states.items() if state != before[stream]}
+        store.write(connection, blocks, moved, now_ms)
+        return outcomes
+
+    def _block(self, batch: ReceivedBatch, read: Results, skip: int) -> Block:
+        source = self._names.sources[batch.device, read.source]
+        version = self._names.versions[read.manifest]
+        return Block(batch.stream, batch.first_seq + skip, source, version, read.without_first(skip))

@@ -1,195 +1,98 @@
-"""The uplink's SQL: streams and their watermarks, results, quarantine, truths. The same on SQLite and PostgreSQL.
+"""The uplink's SQL: streams, names, quarantine, truths, and the account of results.
 
-A result row holds numbers only. Devices with their sources, and model versions, are named once in tables of their own;
-a row refers to them by integer, and its key (stream, seq) is what makes a second copy impossible.
+What is written of results, and dropped, differs by database: `store_sqlite.py`, `store_postgresql.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
+from typing import Any, Protocol
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    Float,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    String,
-    Table,
-    UniqueConstraint,
-    bindparam,
-    case,
-    exists,
-    func,
-    select,
-    text,
-    update,
+from sqlalchemy import Connection, case, exists, func, select
+
+from cloud.uplink import store_postgresql, store_sqlite
+from cloud.uplink.entities import (
+    Audited,
+    Block,
+    Counts,
+    Opened,
+    Quarantined,
+    ReceivedBatch,
+    StreamState,
+    VersionSummary,
 )
-
-from cloud.foundation.database import metadata
-from cloud.uplink.entities import Counts, Opened, Quarantined, ReceivedBatch, StreamState, VersionSummary
+from cloud.uplink.inserting import insert_new
+from cloud.uplink.tables import quarantine, results, sources, streams, truths, versions
 from protos.kit.columns import Results
 
-Row = tuple[object, ...]
 
-streams = Table(
-    "streams",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("device", String, nullable=False),
-    Column("epoch", BigInteger, nullable=False),
-    Column("watermark", BigInteger, nullable=False, server_default=text("0")),
-    Column("skipped", BigInteger, nullable=False, server_default=text("0")),
-    UniqueConstraint("device", "epoch"),
-)
+class _Kind(Protocol):
+    """What each kind of database does its own way."""
 
-sources = Table(
-    "result_sources",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("device", String, nullable=False),
-    Column("source", String, nullable=False),
-    UniqueConstraint("device", "source"),
-)
+    def lock(self, connection: Connection, ids: Iterable[int]) -> dict[int, StreamState]: ...
+    def write(
+        self, connection: Connection, blocks: Sequence[Block], moved: Mapping[int, StreamState], now_ms: int
+    ) -> None: ...
+    def make_days(self, connection: Connection, days: Iterable[int]) -> None: ...
+    def expire(self, connection: Connection, before_day: int) -> int: ...
 
-versions = Table(
-    "result_versions",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("manifest", LargeBinary, nullable=False, unique=True),
-    Column("model", String, nullable=False),
-    Column("version", BigInteger, nullable=False),
-)
 
-# No foreign keys here: ids come from rows of the same transaction or an earlier one, which are never deleted, and
-# checking three references for each of millions of rows is a cost one can see.
-results = Table(
-    "results",
-    metadata,
-    Column("stream", Integer, primary_key=True, autoincrement=False),
-    Column("seq", BigInteger, primary_key=True, autoincrement=False),
-    Column("source", Integer, nullable=False),
-    Column("frame", BigInteger, nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("label", Integer, nullable=False),
-    Column("confidence", Float, nullable=False),
-    Column("latency_us", BigInteger, nullable=False),
-    Column("captured_us", BigInteger, nullable=False),
-    Column("received_ms", BigInteger, nullable=False),
-    Index("results_by_frame", "source", "frame"),
-    sqlite_with_rowid=False,
-)
-
-truths = Table(
-    "truths",
-    metadata,
-    Column("source", Integer, ForeignKey(sources.c.id), primary_key=True, autoincrement=False),
-    Column("frame", BigInteger, primary_key=True, autoincrement=False),
-    Column("label", Integer, nullable=False),
-    sqlite_with_rowid=False,
-)
-
-quarantine = Table(
-    "quarantine",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("stream", Integer, ForeignKey(streams.c.id), nullable=False),
-    Column("first_seq", String, nullable=False),  # as text: a broken one may be any unsigned 64-bit number
-    Column("count", BigInteger, nullable=False),
-    Column("reason", String, nullable=False),
-    Column("payload", LargeBinary, nullable=False),
-    Column("received_ms", BigInteger, nullable=False),
-    UniqueConstraint("stream", "first_seq"),
-)
+_KINDS: Mapping[str, _Kind] = {"sqlite": store_sqlite, "postgresql": store_postgresql}
 
 
 @dataclass
 class Names:
-    """Integer names already looked up. Only what a committed transaction has named may be remembered: else `forget`."""
+    """Integer names of sources and model versions, remembered. They are committed before a row refers to them."""
 
-    _sources: dict[tuple[str, str], int] = field(default_factory=dict)
-    _versions: dict[bytes, int] = field(default_factory=dict)
+    sources: dict[tuple[str, str], int] = field(default_factory=dict)
+    versions: dict[bytes, int] = field(default_factory=dict)
 
-    def source(self, connection: Connection, device: str, source: str) -> int:
-        """The integer for a device's source, named now if it is new."""
-        found = self._sources.get((device, source))
-        if found is None:
-            found = self._sources[device, source] = source_id(connection, device, source)
-        return found
+    def knows(self, device: str, read: Results) -> bool:
+        """Whether the rows of a batch can be written."""
+        return (device, read.source) in self.sources and read.manifest in self.versions
 
-    def version(self, connection: Connection, batch: Results) -> int:
-        """The integer for the batch's model version, named now if it is new."""
-        found = self._versions.get(batch.manifest)
-        if found is None:
-            row = (batch.manifest, batch.model, batch.version)
-            _insert_new(connection, versions, ("manifest", "model", "version"), [row])
-            wanted = select(versions.c.id).where(versions.c.manifest == batch.manifest)
-            found = self._versions[batch.manifest] = int(connection.execute(wanted).scalar_one())
-        return found
-
-    def forget(self) -> None:
-        """After a transaction that did not commit."""
-        self._sources.clear()
-        self._versions.clear()
+    def learn(self, connection: Connection, arrived: Iterable[tuple[str, Results]]) -> Names:
+        """These names and those of more batches, given now if they are new; to be used once that is committed."""
+        known = Names(dict(self.sources), dict(self.versions))
+        for device, read in arrived:
+            if (device, read.source) not in known.sources:
+                known.sources[device, read.source] = source_id(connection, device, read.source)
+            if read.manifest not in known.versions:
+                known.versions[read.manifest] = _version_id(connection, read)
+        return known
 
 
-class Writer:
-    """What one transaction writes of arrived batches; the rows go to the database together, at `finish`."""
-
-    def __init__(self, connection: Connection, names: Names, now_ms: int) -> None:
-        self._connection = connection
-        self._names = names
-        self._now_ms = now_ms
-        self._rows: list[Row] = []
-
-    def lock(self, ids: Iterable[int]) -> dict[int, StreamState]:
-        """The streams' states, which no other transaction changes until this one ends. Unknown ids are left out."""
-        wanted = select(streams).where(streams.c.id.in_(sorted(set(ids)))).order_by(streams.c.id).with_for_update()
-        return {row.id: StreamState(row.watermark, row.skipped) for row in self._connection.execute(wanted)}
-
-    def store(self, batch: ReceivedBatch, read: Results, skip: int) -> None:
-        """Take all rows of a batch but the first `skip`."""
-        rows = zip(
-            repeat(batch.stream),
-            range(batch.first_seq + skip, batch.first_seq + batch.count),
-            repeat(self._names.source(self._connection, batch.device, read.source)),
-            read.frame[skip:].tolist(),
-            repeat(self._names.version(self._connection, read)),
-            read.label[skip:].tolist(),
-            read.confidence[skip:].tolist(),
-            read.latency_us[skip:].tolist(),
-            read.captured_us[skip:].tolist(),
-            repeat(self._now_ms),
-        )
-        self._rows.extend(rows)
-
-    def set_aside(self, batch: ReceivedBatch, reason: str) -> None:
-        """Keep a batch's bytes in quarantine. The same batch again changes nothing."""
-        names = ("stream", "first_seq", "count", "reason", "payload", "received_ms")
-        row = (batch.stream, str(batch.first_seq), batch.count, reason, batch.payload, self._now_ms)
-        _insert_new(self._connection, quarantine, names, [row])
-
-    def finish(self, moved: Mapping[int, StreamState]) -> None:
-        """Write the rows and the states of the streams that moved."""
-        if self._rows:
-            _insert(self._connection, results, results.c.keys(), self._rows)
-        if moved:
-            change = update(streams).where(streams.c.id == bindparam("stream"))
-            values = [{"stream": i, "watermark": s.watermark, "skipped": s.skipped} for i, s in moved.items()]
-            self._connection.execute(change, values)
+def lock(connection: Connection, ids: Iterable[int]) -> dict[int, StreamState]:
+    """The streams' states, which no other transaction changes until this one ends. Unknown ids are left out."""
+    return _kind(connection).lock(connection, ids)
 
 
-def open_stream(connection: Connection, device: str, epoch: int) -> Opened:
-    """The stream of one life of a device's outbox, begun at watermark 0 if it is new."""
-    _insert_new(connection, streams, ("device", "epoch"), [(device, epoch)])
+def write(connection: Connection, blocks: Sequence[Block], moved: Mapping[int, StreamState], now_ms: int) -> None:
+    """Add the blocks' rows, received at `now_ms`, and move locked streams to their new states."""
+    _kind(connection).write(connection, blocks, moved, now_ms)
+
+
+def make_days(connection: Connection, days: Iterable[int]) -> None:
+    """Make room for what is received on these days, counted from 1970. The transaction must be the only writer."""
+    _kind(connection).make_days(connection, days)
+
+
+def expire(connection: Connection, before_day: int) -> int:
+    """Drop some of the results received before a day, with their truths; returns how many, 0: there are no more."""
+    return _kind(connection).expire(connection, before_day)
+
+
+def find_stream(connection: Connection, device: str, epoch: int) -> Opened | None:
+    """The stream of one life of a device's outbox, if it has begun."""
     wanted = select(streams.c.id, streams.c.watermark).where(streams.c.device == device, streams.c.epoch == epoch)
-    found = connection.execute(wanted).one()
-    return Opened(found.id, found.watermark)
+    found = connection.execute(wanted).one_or_none()
+    return Opened(found.id, found.watermark) if found else None
+
+
+def begin_stream(connection: Connection, device: str, epoch: int) -> None:
+    """Begin a stream at watermark 0, if it has not begun."""
+    insert_new(connection, streams, ("device", "epoch"), [(device, epoch)])
 
 
 def quarantined(connection: Connection, limit: int) -> list[Quarantined]:
@@ -217,15 +120,22 @@ def quarantined(connection: Connection, limit: int) -> list[Quarantined]:
 
 def source_id(connection: Connection, device: str, source: str) -> int:
     """The integer for a device's source, named now if it is new."""
-    _insert_new(connection, sources, ("device", "source"), [(device, source)])
+    insert_new(connection, sources, ("device", "source"), [(device, source)])
     wanted = select(sources.c.id).where(sources.c.device == device, sources.c.source == source)
     return int(connection.execute(wanted).scalar_one())
+
+
+def set_aside(connection: Connection, batch: ReceivedBatch, reason: str, now_ms: int) -> None:
+    """Keep a batch's bytes in quarantine. The same batch again changes nothing."""
+    names = ("stream", "first_seq", "count", "reason", "payload", "received_ms")
+    row = (batch.stream, str(batch.first_seq), batch.count, reason, batch.payload, now_ms)
+    insert_new(connection, quarantine, names, [row])
 
 
 def add_truths(connection: Connection, source: int, first_frame: int, labels: Sequence[int]) -> None:
     """Store the right labels of consecutive frames. A frame that has one keeps it."""
     rows = [(source, first_frame + i, label) for i, label in enumerate(labels)]
-    _insert_new(connection, truths, ("source", "frame", "label"), rows)
+    insert_new(connection, truths, ("source", "frame", "label"), rows)
 
 
 def counts(connection: Connection) -> Counts:
@@ -241,6 +151,41 @@ def counts(connection: Connection) -> Counts:
         quarantined=_number(connection, select(func.count()).select_from(quarantine)),
         skipped=_number(connection, select(func.coalesce(func.sum(streams.c.skipped), 0))),
     )
+
+
+def audit(connection: Connection) -> list[Audited]:
+    """The account by device: the numbers of its streams beside the rows that there are."""
+    s, r = streams.c, results.c
+    there = select(r.stream, func.count().label("rows"), func.count(r.seq.distinct()).label("seqs"))
+    found = there.group_by(r.stream).subquery().c
+    wanted = select(
+        s.device,
+        func.sum(s.watermark - s.skipped).label("sent"),
+        func.sum(func.coalesce(found.rows, 0)).label("stored"),
+        func.sum(s.expired).label("expired"),
+        func.sum(s.set_aside).label("quarantined"),
+        func.sum(s.skipped).label("skipped"),
+        func.sum(s.watermark - s.skipped - s.set_aside - s.expired - func.coalesce(found.seqs, 0)).label("lost"),
+    ).outerjoin_from(streams, found.stream.table, found.stream == s.id)
+    doubled = _doubled(connection)
+    rows = connection.execute(wanted.group_by(s.device).order_by(s.device)).mappings()
+    return [_audited({**row, "doubled": doubled.get(row["device"], 0)}) for row in rows]
+
+
+def _audited(row: Mapping[str, Any]) -> Audited:
+    """PostgreSQL's sums are decimals."""
+    return Audited(**{name: value if name == "device" else int(value) for name, value in row.items()})
+
+
+def _doubled(connection: Connection) -> dict[str, int]:
+    """Rows beyond the first of the same frame, by device."""
+    r = results.c
+    copies = select(r.source, (func.count() - 1).label("extra")).group_by(r.source, r.frame).having(func.count() > 1)
+    extra = copies.subquery().c
+    wanted = select(sources.c.device, func.sum(extra.extra)).join_from(
+        sources, extra.source.table, extra.source == sources.c.id
+    )
+    return {device: int(count) for device, count in connection.execute(wanted.group_by(sources.c.device))}
 
 
 def by_version(connection: Connection) -> list[VersionSummary]:
@@ -261,18 +206,14 @@ def by_version(connection: Connection) -> list[VersionSummary]:
     ]
 
 
+def _kind(connection: Connection) -> _Kind:
+    return _KINDS[connection.dialect.name]
+
+
+def _version_id(connection: Connection, read: Results) -> int:
+    insert_new(connection, versions, ("manifest", "model", "version"), [(read.manifest, read.model, read.version)])
+    return _number(connection, select(versions.c.id).where(versions.c.manifest == read.manifest))
+
+
 def _number(connection: Connection, query: object) -> int:
     return int(connection.execute(query).scalar_one())  # type: ignore[call-overload]
-
-
-def _insert(connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Row], end: str = "") -> None:
-    """Hand rows straight to the driver: a dictionary for each, as `insert()` wants them, costs more than inserting."""
-    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
-    marks = ", ".join([mark] * len(names))
-    sql = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({marks}) {end}"  # noqa: S608 - our own names
-    connection.exec_driver_sql(sql, rows)
-
-
-def _insert_new(connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Row]) -> None:
-    """Insert those of the rows that break no unique key."""
-    _insert(connection, table, names, rows, "ON CONFLICT DO NOTHING")

@@ -5,7 +5,7 @@ The device encodes a batch once; outbox and stream carry the bytes untouched; th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,13 @@ class Results:
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    def without_first(self, n: int) -> Results:
+        """The results behind the first `n`, over the same memory."""
+        if not n:
+            return self
+        columns = ("frame", "captured_us", "label", "confidence", "latency_us")
+        return replace(self, **{name: getattr(self, name)[n:] for name in columns})
 
 
 def encode(results: Results) -> bytes:

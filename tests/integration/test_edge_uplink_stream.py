@@ -213,9 +213,23 @@ def test_a_server_that_comes_later_is_found(outbox: Outbox) -> None:
     assert ingest.payloads == names
 
 
-def test_the_real_ingest_stores_every_result_under_its_number(tmp_path: Path, outbox: Outbox) -> None:
+def test_an_outbox_of_seven_days_is_drained_in_order(database_url: str, outbox: Outbox) -> None:
+    """A batch a minute, while the cloud was away."""
+    minutes, rows = 7 * 24 * 60, 6
+    outbox.append([NewBatch(rows, encoded(1 + n * rows, rows), "camera", (n + 1) * rows) for n in range(minutes)])
+
     async def main() -> list[int]:
-        async with running_cloud(tmp_path) as cloud:
+        async with running_cloud(database_url) as cloud:
+            async with streaming(outbox, int(cloud.address.rpartition(":")[2])):
+                await until_true(lambda: outbox.depth().rows == 0)
+            return cloud.stored(epoch=outbox.epoch)
+
+    assert asyncio.run(main()) == list(range(1, minutes * rows + 1))
+
+
+def test_the_real_ingest_stores_every_result_under_its_number(database_url: str, outbox: Outbox) -> None:
+    async def main() -> list[int]:
+        async with running_cloud(database_url) as cloud:
             async with streaming(outbox, int(cloud.address.rpartition(":")[2])):
                 for first in range(1, 1001, 50):
                     outbox.append([NewBatch(50, encoded(first, 50), "camera", first + 49)])

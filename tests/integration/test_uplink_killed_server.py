@@ -5,45 +5,36 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-import subprocess
-import sys
-from pathlib import Path
+from multiprocessing.context import ForkServerProcess
 
 import grpc
 
 from cloud.foundation.database import Database
 from tests.integration.uplink_kit import Device, device_of, stored
+from tests.integration.uplink_processes import kill, start_server
 
 ROUNDS = 10
 BATCHES = 60
 ROWS = 7
 
 
-def start_server(folder: Path) -> tuple[subprocess.Popen[str], str]:
-    """A server in a process of its own, and where it listens."""
-    command = [sys.executable, "-m", "tests.integration.uplink_kit", str(folder)]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    return server, server.stdout.readline().strip()
-
-
-async def stream_until_killed(folder: Path, chance: random.Random) -> int:
+async def stream_until_killed(database_url: str, chance: random.Random) -> int:
     """One life of the server: a device sends from its watermark; the server is killed under it. The last Ack."""
-    server, address = await asyncio.to_thread(start_server, folder)
+    server, address = await start_server(database_url)
     try:
         async with device_of(address) as device:
             device.acknowledged = (await device.hello()).watermark
             try:
                 await send_and_kill(device, server, chance)
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
-                assert server.poll() is not None or server.wait() == -signal.SIGKILL
+                server.join()
+                assert server.exitcode == -signal.SIGKILL
             return device.acknowledged
     finally:
-        server.kill()
-        server.wait()
+        kill(server)
 
 
-async def send_and_kill(device: Device, server: subprocess.Popen[str], chance: random.Random) -> None:
+async def send_and_kill(device: Device, server: ForkServerProcess, chance: random.Random) -> None:
     """Send batches, reading acknowledgements in between, and kill at a point drawn beforehand."""
     kill_at = chance.randrange(BATCHES)
     first = device.acknowledged + 1
@@ -57,12 +48,13 @@ async def send_and_kill(device: Device, server: subprocess.Popen[str], chance: r
     await device.until_acknowledged(first - 1)
 
 
-def test_acknowledged_is_stored_and_stored_once_whenever_the_server_is_killed(tmp_path: Path) -> None:
+def test_acknowledged_is_stored_and_stored_once_whenever_the_server_is_killed(database_url: str) -> None:
     chance = random.Random(1)
-    database = Database(f"sqlite:///{tmp_path}/littoral.db")
+    database = Database(database_url)
+    database.create()
     acknowledged = 0
     for _ in range(ROUNDS):
-        acknowledged = max(acknowledged, asyncio.run(stream_until_killed(tmp_path, chance)))
+        acknowledged = max(acknowledged, asyncio.run(stream_until_killed(database_url, chance)))
         rows = stored(database)
         assert rows == list(range(1, len(rows) + 1))
         assert len(rows) >= acknowledged

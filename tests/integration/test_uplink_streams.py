@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import grpc
 import pytest
+from sqlalchemy import select
 
+from cloud.uplink import tables
 from cloud.uplink.entities import WINDOW
 from protos.v1 import uplink_pb2
 from protos.v1.uplink_pb2 import UplinkMessage
 from tests.integration.uplink_kit import EPOCH, Cloud, device_of, running_cloud
 
 
-def play(folder: Path, scenario: Callable[[Cloud], Awaitable[None]], *, wait_s: float = 0.005) -> None:
+def play(database_url: str, scenario: Callable[[Cloud], Awaitable[None]], *, wait_s: float = 0.005) -> None:
     async def scene() -> None:
-        async with running_cloud(folder, wait_s=wait_s) as cloud:
+        async with running_cloud(database_url, wait_s=wait_s) as cloud:
             await scenario(cloud)
 
     asyncio.run(scene())
 
 
-def test_a_new_device_is_welcomed_at_zero_and_told_the_limits(tmp_path: Path) -> None:
+def test_a_new_device_is_welcomed_at_zero_and_told_the_limits(database_url: str) -> None:
     async def scenario(cloud: Cloud) -> None:
         async with device_of(cloud.address) as device:
             welcome = await device.hello()
             assert (welcome.watermark, welcome.max_batch_bytes, welcome.window) == (0, 128 * 1024, WINDOW)
 
-    play(tmp_path, scenario)
+    play(database_url, scenario)
 
 
-def test_what_is_acknowledged_is_in_the_database(tmp_path: Path) -> None:
+def test_what_is_acknowledged_is_in_the_database(database_url: str) -> None:
     async def scenario(cloud: Cloud) -> None:
         async with device_of(cloud.address) as device:
             await device.hello()
@@ -43,10 +44,10 @@ def test_what_is_acknowledged_is_in_the_database(tmp_path: Path) -> None:
             await device.until_acknowledged(1000)
             assert cloud.stored() == list(range(1, 1001))
 
-    play(tmp_path, scenario)
+    play(database_url, scenario)
 
 
-def test_a_device_that_says_it_is_done_gets_its_last_acknowledgement(tmp_path: Path) -> None:
+def test_a_device_that_says_it_is_done_gets_its_last_acknowledgement(database_url: str) -> None:
     async def scenario(cloud: Cloud) -> None:
         async with device_of(cloud.address) as device:
             await device.hello()
@@ -55,10 +56,10 @@ def test_a_device_that_says_it_is_done_gets_its_last_acknowledgement(tmp_path: P
             assert (await device.end())[0] is grpc.StatusCode.OK
             assert device.acknowledged == 10
 
-    play(tmp_path, scenario)
+    play(database_url, scenario)
 
 
-def test_batches_sent_again_are_acknowledged_and_stored_once(tmp_path: Path) -> None:
+def test_batches_sent_again_are_acknowledged_and_stored_once(database_url: str) -> None:
     async def scenario(cloud: Cloud) -> None:
         async with device_of(cloud.address) as device:
             await device.hello()
@@ -69,10 +70,10 @@ def test_batches_sent_again_are_acknowledged_and_stored_once(tmp_path: Path) -> 
             assert device.acknowledged == 19
             assert cloud.stored() == list(range(1, 20))
 
-    play(tmp_path, scenario)
+    play(database_url, scenario)
 
 
-def test_a_device_whose_acknowledgements_were_lost_starts_from_the_watermark(tmp_path: Path) -> None:
+def test_a_device_whose_acknowledgements_were_lost_starts_from_the_watermark(database_url: str) -> None:
     async def scenario(cloud: Cloud) -> None:
         async with device_of(cloud.address) as device:
             await device.hello()
@@ -86,11 +87,11 @@ def test_a_device_whose_acknowledgements_were_lost_starts_from_the_watermark(tmp
             await device.until_acknowledged(15)
         assert cloud.stored() == list(range(1, 16))
 
-    play(tmp_path, scenario)
+    play(database_url, scenario)
 
 
 @pytest.mark.parametrize("cut_after", range(6))
-def test_a_stream_cut_at_any_message_loses_and_doubles_nothing(tmp_path: Path, cut_after: int) -> None:
+def test_a_stream_cut_at_any_message_loses_and_doubles_nothing(database_url: str, cut_after: int) -> None:
     async def scenario(cloud: Cloud) -> None:
         async with device_of(cloud.address) as device:
             await device.call.write(UplinkMessage(hello=uplink_pb2.Hello(device="edge-1", epoch=EPOCH)))
@@ -103,10 +104,31 @@ def test_a_stream_cut_at_any_message_loses_and_doubles_nothing(tmp_path: Path, c
             await device.until_acknowledged(60)
         assert cloud.stored() == list(range(1, 61))
 
-    play(tmp_path, scenario)
+    play(database_url, scenario)
 
 
-def test_a_newer_stream_of_a_device_ends_the_older(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut_after", range(6))
+def test_a_stream_cut_after_any_reply_loses_and_doubles_nothing(database_url: str, cut_after: int) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        async with device_of(cloud.address) as device:
+            await device.hello()
+            for i in range(6):
+                await device.send(1 + 10 * i, 10)
+                if i < cut_after:
+                    await device.next()
+            device.call.cancel()
+            told = device.acknowledged
+        async with device_of(cloud.address) as device:
+            start = (await device.hello()).watermark + 1
+            assert start > told
+            await device.send(start, 71 - start)
+            await device.until_acknowledged(70)
+        assert cloud.stored() == list(range(1, 71))
+
+    play(database_url, scenario)
+
+
+def test_a_newer_stream_of_a_device_ends_the_older(database_url: str) -> None:
     async def scenario(cloud: Cloud) -> None:
         async with device_of(cloud.address) as older, device_of(cloud.address) as newer:
             await older.hello()
@@ -119,10 +141,10 @@ def test_a_newer_stream_of_a_device_ends_the_older(tmp_path: Path) -> None:
             await newer.until_acknowledged(20)
             assert cloud.stored() == list(range(1, 21))
 
-    play(tmp_path, scenario)
+    play(database_url, scenario)
 
 
-def test_another_life_of_the_outbox_counts_from_one_again(tmp_path: Path) -> None:
+def test_another_life_of_the_outbox_counts_from_one_again(database_url: str) -> None:
     async def scenario(cloud: Cloud) -> None:
         for epoch in (1, 2):
             async with device_of(cloud.address) as device:
@@ -131,10 +153,10 @@ def test_another_life_of_the_outbox_counts_from_one_again(tmp_path: Path) -> Non
                 await device.until_acknowledged(3)
         assert cloud.stored(epoch=1) == cloud.stored(epoch=2) == [1, 2, 3]
 
-    play(tmp_path, scenario)
+    play(database_url, scenario)
 
 
-def test_poison_is_told_and_passed_and_later_batches_flow(tmp_path: Path) -> None:
+def test_poison_is_told_and_passed_and_later_batches_flow(database_url: str) -> None:
     async def scenario(cloud: Cloud) -> None:
         async with device_of(cloud.address) as device:
             await device.hello()
@@ -144,7 +166,7 @@ def test_poison_is_told_and_passed_and_later_batches_flow(tmp_path: Path) -> Non
             assert device.quarantined == [(1, "not a ResultBatch")]
             assert cloud.stored() == [6, 7, 8, 9, 10]
 
-    play(tmp_path, scenario)
+    play(database_url, scenario)
 
 
 def first_messages() -> dict[str, UplinkMessage]:
@@ -157,7 +179,7 @@ def first_messages() -> dict[str, UplinkMessage]:
 
 
 @pytest.mark.parametrize("reason", first_messages())
-def test_a_stream_that_begins_wrongly_is_refused_with_the_reason(tmp_path: Path, reason: str) -> None:
+def test_a_stream_that_begins_wrongly_is_refused_with_the_reason(database_url: str, reason: str) -> None:
     async def scenario(cloud: Cloud) -> None:
         async with device_of(cloud.address) as device:
             await device.call.write(first_messages()[reason])
@@ -165,10 +187,10 @@ def test_a_stream_that_begins_wrongly_is_refused_with_the_reason(tmp_path: Path,
             assert code is grpc.StatusCode.INVALID_ARGUMENT
             assert reason in text
 
-    play(tmp_path, scenario)
+    play(database_url, scenario)
 
 
-def test_a_second_hello_ends_the_stream_after_what_came_before_it_is_acknowledged(tmp_path: Path) -> None:
+def test_a_second_hello_ends_the_stream_after_what_came_before_it_is_acknowledged(database_url: str) -> None:
     async def scenario(cloud: Cloud) -> None:
         async with device_of(cloud.address) as device:
             await device.hello()
@@ -177,10 +199,10 @@ def test_a_second_hello_ends_the_stream_after_what_came_before_it_is_acknowledge
             assert (await device.end())[0] is grpc.StatusCode.INVALID_ARGUMENT
             assert device.acknowledged == 10
 
-    play(tmp_path, scenario)
+    play(database_url, scenario)
 
 
-def test_telemetry_is_handed_on(tmp_path: Path) -> None:
+def test_telemetry_is_handed_on(database_url: str) -> None:
     async def scenario(cloud: Cloud) -> None:
         async with device_of(cloud.address) as device:
             await device.hello()
@@ -189,10 +211,10 @@ def test_telemetry_is_handed_on(tmp_path: Path) -> None:
             await device.end()
             assert [(name, telemetry.outbox_rows) for name, telemetry in cloud.telemetry] == [("edge-1", 5)]
 
-    play(tmp_path, scenario)
+    play(database_url, scenario)
 
 
-def test_a_database_that_fails_ends_the_stream_for_a_while_and_acknowledges_nothing(tmp_path: Path) -> None:
+def test_a_database_that_fails_ends_the_stream_for_a_while_and_acknowledges_nothing(database_url: str) -> None:
     async def scenario(cloud: Cloud) -> None:
         async with device_of(cloud.address) as device:
             await device.hello()
@@ -211,23 +233,24 @@ def test_a_database_that_fails_ends_the_stream_for_a_while_and_acknowledges_noth
             await device.until_acknowledged(10)
         assert cloud.stored() == list(range(1, 11))
 
-    play(tmp_path, scenario)
+    play(database_url, scenario)
 
 
-def test_a_device_is_held_back_while_the_database_is_busy_and_loses_nothing(tmp_path: Path) -> None:
+def test_a_device_is_held_back_while_the_database_is_busy_and_loses_nothing(database_url: str) -> None:
     async def scenario(cloud: Cloud) -> None:
         async with device_of(cloud.address) as device:
             await device.hello()
-            with cloud.database.transaction():
+            with cloud.database.transaction() as connection:
+                connection.execute(select(tables.streams).with_for_update())
                 for first in range(1, 2 * WINDOW + 1):
                     await device.send(first, 1)
             await device.until_acknowledged(2 * WINDOW)
             assert cloud.stored() == list(range(1, 2 * WINDOW + 1))
 
-    play(tmp_path, scenario)
+    play(database_url, scenario)
 
 
-def test_a_stopping_server_acknowledges_all_that_it_stored(tmp_path: Path) -> None:
+def test_a_stopping_server_acknowledges_all_that_it_stored(database_url: str) -> None:
     async def scenario(cloud: Cloud) -> None:
         async with device_of(cloud.address) as device:
             await device.hello()
@@ -240,14 +263,14 @@ def test_a_stopping_server_acknowledges_all_that_it_stored(tmp_path: Path) -> No
             assert "the server stops" in text
             assert cloud.stored() == list(range(1, device.acknowledged + 1))
 
-    play(tmp_path, scenario, wait_s=0.05)
+    play(database_url, scenario, wait_s=0.05)
 
 
-def test_a_stream_that_waits_for_nothing_does_not_hold_up_the_stop(tmp_path: Path) -> None:
+def test_a_stream_that_waits_for_nothing_does_not_hold_up_the_stop(database_url: str) -> None:
     async def scenario(cloud: Cloud) -> None:
         async with device_of(cloud.address) as device:
             await device.hello()
             await cloud.server.stop(3600)
             assert (await device.end())[0] is grpc.StatusCode.UNAVAILABLE
 
-    play(tmp_path, scenario)
+    play(database_url, scenario)

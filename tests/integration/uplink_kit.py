@@ -1,23 +1,18 @@
-"""A running ingest and a device's stream, as the uplink's tests need them; run as a program, an ingest to be killed.
-
-python -m tests.integration.uplink_kit FOLDER      prints its address, and serves until it is killed
-"""
+"""A running ingest and a device's stream, as the uplink's tests need them."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import grpc
 import numpy as np
 from sqlalchemy import select
 
 from cloud.foundation.database import Database
-from cloud.uplink import store
+from cloud.uplink import tables
 from cloud.uplink.entities import KnownVersion
 from cloud.uplink.merge import Merger
 from cloud.uplink.rpc import IngestServer, UplinkService
@@ -50,15 +45,15 @@ class Cloud:
 
 def stored(database: Database, device: str = "edge-1", epoch: int = EPOCH) -> list[int]:
     """The frames' sequence numbers of one stream in the database, a number as often as it is there."""
-    wanted = select(store.results.c.seq).join(store.streams, store.streams.c.id == store.results.c.stream)
-    wanted = wanted.where(store.streams.c.device == device, store.streams.c.epoch == epoch).order_by("seq")
+    wanted = select(tables.results.c.seq).join(tables.streams, tables.streams.c.id == tables.results.c.stream)
+    wanted = wanted.where(tables.streams.c.device == device, tables.streams.c.epoch == epoch).order_by("seq")
     with database.reading() as connection:
         return list(connection.execute(wanted).scalars())
 
 
 @asynccontextmanager
-async def running_cloud(folder: Path, *, wait_s: float = 0.005) -> AsyncIterator[Cloud]:
-    database = Database(f"sqlite:///{folder}/littoral.db")
+async def running_cloud(database_url: str, *, wait_s: float = 0.005) -> AsyncIterator[Cloud]:
+    database = Database(database_url)
     database.create()
     ingest = Ingest(database, known)
     merger = Merger(ingest.commit, rows=5000, wait_s=wait_s)
@@ -134,14 +129,3 @@ def batch(first: int, count: int) -> bytes:
             latency_us=np.ones(count, np.uint32),
         )
     )
-
-
-async def serve_until_killed(folder: Path) -> None:
-    async with running_cloud(folder) as cloud:
-        sys.stdout.write(f"{cloud.address}\n")
-        sys.stdout.flush()
-        await asyncio.Event().wait()
-
-
-if __name__ == "__main__":
-    asyncio.run(serve_until_killed(Path(sys.argv[1])))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -31,10 +31,11 @@ MANIFEST = b"m" * 32
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    made = Database(f"sqlite:///{tmp_path / 'fleet.db'}")
+def database(database_url: str) -> Iterator[Database]:
+    made = Database(database_url)
     made.create()
-    return made
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 import sqlalchemy
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from cloud.foundation.database import Database, DatabaseFailed, metadata
+from simulators.postgresql import Cluster, NoPostgresql, cluster
 
 counters = sqlalchemy.Table(
     "test_counters",
@@ -26,10 +29,11 @@ def database_in(folder: Path) -> Database:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    database = database_in(tmp_path)
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
     database.create()
-    return database
+    yield database
+    database.close()
 
 
 def value(connection: Connection) -> int:
@@ -44,8 +48,8 @@ def increment(database: Database) -> None:
         connection.execute(counters.insert().values(name="n", value=now + 1))
 
 
-def create_and_increment(folder: Path, times: int) -> None:
-    database = database_in(folder)
+def create_and_increment(url: str, times: int) -> None:
+    database = Database(url)
     database.create()
     for _ in range(times):
         increment(database)
@@ -82,19 +86,61 @@ def test_threads_that_read_and_then_write_lose_no_update(database: Database) -> 
         assert value(connection) == 64
 
 
-def test_processes_that_start_at_once_create_one_database_and_lose_no_update(tmp_path: Path) -> None:
+def test_processes_that_start_at_once_create_one_database_and_lose_no_update(database_url: str) -> None:
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=create_and_increment, args=(tmp_path, 10)) for _ in range(3)]
+    processes = [context.Process(target=create_and_increment, args=(database_url, 10)) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 3
-    with database_in(tmp_path).reading() as connection:
+    with closing(Database(database_url)) as database, database.reading() as connection:
         assert value(connection) == 30
 
 
-def test_the_file_is_in_wal_mode_and_every_commit_reaches_the_disk(database: Database) -> None:
+def test_a_transaction_that_reads_cannot_write(database: Database) -> None:
+    with suppress(DBAPIError), database.reading() as connection:
+        connection.execute(counters.insert().values(name="n", value=1))
+    with database.reading() as connection:
+        assert value(connection) == 0
+
+
+def test_who_writes_beside_others_is_not_held_up_by_a_writer_where_the_database_can(
+    postgresql: Cluster,
+) -> None:
+    database = Database(postgresql.new_database())
+    database.create()
+    with database.transaction(), database.beside() as connection:
+        connection.execute(counters.insert().values(name="n", value=1))
+    with database.reading() as connection:
+        assert value(connection) == 1
+    database.close()
+
+
+def test_after_a_restart_of_the_server_the_next_transaction_works() -> None:
+    try:
+        with cluster(durable=False) as server:
+            database = Database(server.new_database())
+            database.create()
+            increment(database)
+            server.kill()
+            server.start()
+            increment(database)
+            with database.reading() as connection:
+                assert value(connection) == 2
+            database.close()
+    except NoPostgresql as missing:
+        pytest.skip(str(missing))
+
+
+def test_a_server_that_is_not_there_is_named_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseFailed, match="Is the server running"):
+        Database(f"postgresql+psycopg://me:secret@/db?host={tmp_path}").create()
+
+
+def test_the_file_is_in_wal_mode_and_every_commit_reaches_the_disk(tmp_path: Path) -> None:
+    database = database_in(tmp_path)
+    database.create()
     with database.reading() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -33,9 +34,15 @@ def blobs(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def registry(tmp_path: Path, blobs: Path) -> Registry:
-    database = Database(f"sqlite:///{tmp_path}/test.db")
-    database.create()
+def database(database_url: str) -> Iterator[Database]:
+    made = Database(database_url)
+    made.create()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def registry(database: Database, blobs: Path) -> Registry:
     return Registry(database, Blobs(blobs), sign)
 
 
@@ -132,15 +139,13 @@ def test_a_manifest_over_the_limit_is_refused_with_what_takes_the_space(registry
     assert list(registry.list()) == []
 
 
-def test_when_signing_fails_nothing_is_registered(tmp_path: Path) -> None:
+def test_when_signing_fails_nothing_is_registered(database: Database, blobs: Path) -> None:
     def no_key(_purpose: str, _payload: bytes) -> Signed:
         raise RuntimeError("no key")
 
-    database = Database(f"sqlite:///{tmp_path}/test.db")
-    database.create()
     with pytest.raises(RuntimeError):
-        Registry(database, Blobs(tmp_path / "blobs"), no_key).register(draft(), {"int8": b"x"}, NOW_MS)
-    registry = Registry(database, Blobs(tmp_path / "blobs"), sign)
+        Registry(database, Blobs(blobs), no_key).register(draft(), {"int8": b"x"}, NOW_MS)
+    registry = Registry(database, Blobs(blobs), sign)
     assert list(registry.list()) == []
     assert registry.register(draft(), {"int8": b"x"}, NOW_MS).version == 1
 

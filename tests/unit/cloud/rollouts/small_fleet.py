@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable
-from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import event, text
@@ -109,10 +108,11 @@ class Device:
 class World:
     """Cloud, database and devices."""
 
-    def __init__(self, folder: Path, devices: int = 5) -> None:
-        self.database = Database(f"sqlite:///{folder / 'cloud.db'}")
-        # Here processes are killed, not machines: what is not on the disk yet is still in the system's hands.
-        event.listen(self.database._engine, "connect", lambda driver, _: driver.execute("PRAGMA synchronous=OFF"))
+    def __init__(self, database_url: str, devices: int = 5) -> None:
+        self.database = Database(database_url)
+        if "sqlite" in database_url:
+            # Here processes are killed, not machines: what is not on the disk yet is still in the system's hands.
+            event.listen(self.database._engine, "connect", lambda driver, _: driver.execute("PRAGMA synchronous=OFF"))
         self.database.create()
         self.next_id = "r-1"
         self.fleet = Fleet(self.database)
@@ -164,7 +164,9 @@ class World:
         columns = {
             "assignments": "device, slot, generation, manifest, rollout",
             "rollouts": "id, state, reason, wave",
-            "rollout_members": "rollout, device, wave, state, generation, reason, former_generation, former_manifest",
+            # By the rollout's name: numbers may have gaps.
+            "rollouts JOIN rollout_members ON rollout = number": "id, device, rollout_members.wave, "
+            "rollout_members.state, generation, rollout_members.reason, former_generation, former_manifest",
         }
         with self.database.reading() as connection:
             return {

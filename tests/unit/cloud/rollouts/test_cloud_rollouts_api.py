@@ -6,7 +6,6 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import uvicorn
@@ -23,8 +22,8 @@ PATH = "/api/v1/rollouts"
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
+def world(database_url: str) -> Iterator[World]:
+    world = World(database_url)
     yield world
     world.database.close()
 

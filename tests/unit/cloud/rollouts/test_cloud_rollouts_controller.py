@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from small_fleet import World
@@ -39,8 +38,8 @@ def in_time(world: World, story: Callable[[], Coroutine[None, None, None]]) -> N
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(database_url: str) -> World:
+    return World(database_url)
 
 
 def devices_answer(world: World) -> None:

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -38,8 +37,10 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(database_url: str) -> Iterator[World]:
+    world = World(database_url)
+    yield world
+    world.database.close()
 
 
 def state_of(world: World, rollout: Rollout, device: str) -> MemberState:
@@ -210,9 +211,9 @@ def test_what_cannot_be_rolled_out_is_refused_with_a_reason(world: World) -> Non
     assert world.rollouts.list() == []
 
 
-def test_a_fleet_without_devices_has_no_targets(tmp_path: Path) -> None:
+def test_a_fleet_without_devices_has_no_targets(database_url: str) -> None:
     with pytest.raises(NoTargets, match="no device has reported yet"):
-        World(tmp_path, devices=0).create(1)
+        World(database_url, devices=0).create(1)
 
 
 def test_a_step_without_news_writes_nothing(world: World) -> None:
@@ -336,12 +337,11 @@ def story(world: World, act: Callable[[Callable[[], object]], object]) -> dict[s
     return world.dump()
 
 
-def test_killing_the_controller_at_any_statement_skips_nothing_and_repeats_nothing(tmp_path: Path) -> None:
-    folders = [tmp_path / name for name in ("undisturbed", "killed")]
-    for folder in folders:
-        folder.mkdir()
-    expected = story(World(folders[0]), lambda act: act())
-    world = World(folders[1])
+def test_killing_the_controller_at_any_statement_skips_nothing_and_repeats_nothing(
+    new_database: Callable[[], str],
+) -> None:
+    expected = story(World(new_database()), lambda act: act())
+    world = World(new_database())
     kills = []
     assert story(world, lambda act: kills.append(killed_everywhere(world, act) - 1)) == expected
     assert sum(kills) > 200

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from itertools import chain
 
 import pytest
 
 from cloud.uplink.entities import Fate, Outcome, ReceivedBatch
-from cloud.uplink.merge import Merger, NotCommitted
+from cloud.uplink.merge import SHARES, Merger, NotCommitted
 
 
-def batch(first_seq: int, count: int = 10, size: int = 10) -> ReceivedBatch:
-    return ReceivedBatch(1, "edge-1", first_seq, count, bytes(size), first_seq - 1)
+def batch(first_seq: int, count: int = 10, size: int = 10, stream: int = 1) -> ReceivedBatch:
+    return ReceivedBatch(stream, "edge-1", first_seq, count, bytes(size), first_seq - 1)
 
 
 class Commits:
@@ -75,6 +76,42 @@ def test_while_one_commit_runs_the_next_fills() -> None:
         merger.close()
         await running
         assert commits.together == [[1], [11, 14, 17]]
+
+    asyncio.run(scenario())
+
+
+def test_a_flood_lets_every_other_stream_into_the_next_commit() -> None:
+    async def scenario() -> None:
+        commits = Commits()
+        merger = Merger(commits, rows=40, wait_s=3600)
+        for first in range(1, 101, 10):
+            await merger.submit(batch(first))
+        for stream in (2, 3):
+            for first in (1001, 1011):
+                await merger.submit(batch(first, stream=stream))
+        merger.close()
+        await merger.run()
+        assert commits.together[:2] == [[1, 1001, 1001, 11], [1011, 1011, 21, 31]]
+        assert list(chain(*commits.together[2:])) == [41, 51, 61, 71, 81, 91]
+
+    asyncio.run(scenario())
+
+
+def test_a_flood_fills_no_more_than_its_own_share_of_what_may_wait() -> None:
+    async def scenario() -> None:
+        commits = Commits()
+        merger = Merger(commits, rows=10, wait_s=3600, max_waiting_bytes=SHARES * 200)
+        for first in range(1, 31, 10):
+            await merger.submit(batch(first))
+        flood = asyncio.create_task(merger.submit(batch(31)))
+        await merger.submit(batch(1, stream=2))
+        assert not flood.done()
+        running = asyncio.create_task(merger.run())
+        await (await flood)
+        merger.close()
+        await running
+        assert [1] in commits.together
+        assert commits.together[-1] == [31]
 
     asyncio.run(scenario())
 

@@ -104,3 +104,9 @@ def test_quarantine_is_listed_with_reasons(client: TestClient, ingest: Ingest) -
             "received_ms": 99,
         }
     ]
+
+
+def test_the_audit_is_told_by_device(client: TestClient, ingest: Ingest) -> None:
+    commit(ingest, 1, [1, 2])
+    (one,) = client.get("/api/v1/audit/results").json()
+    assert (one["device"], one["sent"], one["stored"], one["lost"], one["doubled"]) == ("edge-1", 2, 2, 0, 0)

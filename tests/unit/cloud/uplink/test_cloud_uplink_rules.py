@@ -70,7 +70,7 @@ def test_a_batch_whose_forerunner_is_not_committed_is_not_taken() -> None:
 
 def test_the_watermark_passes_an_unreadable_batch() -> None:
     state, placement = place(StreamState(10), batch(11, 5), "not a ResultBatch")
-    assert (state, placement) == (StreamState(15), Placement(Fate.QUARANTINED, reason="not a ResultBatch"))
+    assert (state, placement) == (StreamState(15, set_aside=5), Placement(Fate.QUARANTINED, reason="not a ResultBatch"))
 
 
 @pytest.mark.parametrize(("first_seq", "count"), [(0, 3), (5, 0), (2**62 + 1, 1), (1, 4097)])

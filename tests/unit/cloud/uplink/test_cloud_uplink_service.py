@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from cloud.foundation.database import Database
-from cloud.uplink import store
-from cloud.uplink.entities import Fate, InvalidTruths, KnownVersion, Opened, ReceivedBatch
+from cloud.uplink import tables
+from cloud.uplink.entities import DAY_MS, Audited, Fate, InvalidTruths, KnownVersion, Opened, ReceivedBatch
 from cloud.uplink.service import Ingest
 from protos.kit.columns import Results, encode
 
@@ -26,8 +26,8 @@ def known(digest: bytes) -> KnownVersion | None:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path}/littoral.db")
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
     database.create()
     yield database
     database.close()
@@ -63,7 +63,7 @@ def batch(
 
 def stored(database: Database) -> list[tuple[int, int]]:
     with database.reading() as connection:
-        rows = connection.execute(select(store.results.c.stream, store.results.c.seq).order_by("stream", "seq"))
+        rows = connection.execute(select(tables.results.c.stream, tables.results.c.seq).order_by("stream", "seq"))
         return [(row.stream, row.seq) for row in rows]
 
 
@@ -82,7 +82,7 @@ def test_every_column_reaches_its_row(ingest: Ingest, database: Database) -> Non
     opened = ingest.open("edge-1", 7)
     ingest.commit([batch(opened, 1, payload(11, [4, 9]), 2)], NOW_MS)
     with database.reading() as connection:
-        row = connection.execute(select(store.results).where(store.results.c.seq == 2)).mappings().one()
+        row = connection.execute(select(tables.results).where(tables.results.c.seq == 2)).mappings().one()
     assert dict(row) == {
         "stream": opened.stream,
         "seq": 2,
@@ -122,7 +122,7 @@ def test_of_an_overlap_the_right_rows_are_stored(ingest: Ingest, database: Datab
     ingest.commit([batch(opened, 1, payload(1, [1, 2]), 2)], NOW_MS)
     ingest.commit([batch(opened, 2, payload(2, [2, 3, 4]), 3)], NOW_MS)
     with database.reading() as connection:
-        rows = connection.execute(select(store.results.c.seq, store.results.c.frame, store.results.c.label))
+        rows = connection.execute(select(tables.results.c.seq, tables.results.c.frame, tables.results.c.label))
         assert sorted(tuple(row) for row in rows) == [(1, 1, 1), (2, 2, 2), (3, 3, 3), (4, 4, 4)]
 
 
@@ -145,7 +145,7 @@ def test_poison_is_set_aside_with_its_bytes_and_later_batches_flow(
     assert (kept.device, kept.epoch, kept.first_seq, kept.count, kept.size) == ("edge-1", 7, 1, 2, len(data))
     assert reason in kept.reason
     with database.reading() as connection:
-        assert connection.execute(select(store.quarantine.c.payload)).scalar_one() == data
+        assert connection.execute(select(tables.quarantine.c.payload)).scalar_one() == data
 
 
 def test_poison_without_usable_numbers_is_kept_once_however_often_it_comes(ingest: Ingest) -> None:
@@ -158,18 +158,16 @@ def test_poison_without_usable_numbers_is_kept_once_however_often_it_comes(inges
 
 def test_a_commit_that_fails_stores_nothing_and_may_be_repeated(ingest: Ingest, database: Database) -> None:
     opened = ingest.open("edge-1", 7)
+    ingest.commit([], NOW_MS)
+    row = dict.fromkeys(tables.results.c.keys(), 0) | {"stream": opened.stream, "seq": 3, "received_ms": NOW_MS}
     with database.transaction() as connection:  # a row in the way of the second batch
-        connection.execute(
-            store.results.insert().values(
-                dict.fromkeys(store.results.c.keys(), 0) | {"stream": opened.stream, "seq": 3}
-            )
-        )
+        connection.execute(tables.results.insert().values(row))
     batches = [batch(opened, 1, payload(1, [1, 2]), 2), batch(opened, 3, payload(3, [3]), 1)]
-    with pytest.raises(IntegrityError):
+    with pytest.raises((IntegrityError, psycopg.IntegrityError)):
         ingest.commit(batches, NOW_MS)
     assert stored(database) == [(opened.stream, 3)]
     with database.transaction() as connection:
-        connection.execute(store.results.delete())
+        connection.execute(tables.results.delete())
     assert [o.watermark for o in ingest.commit(batches, NOW_MS)] == [2, 3]
     assert stored(database) == [(opened.stream, 1), (opened.stream, 2), (opened.stream, 3)]
 
@@ -218,3 +216,34 @@ def test_the_summary_of_an_empty_database_is_all_zero(ingest: Ingest) -> None:
 def test_wrong_truths_are_refused(ingest: Ingest) -> None:
     with pytest.raises(InvalidTruths):
         ingest.truths("edge-1", "camera", 0, [1])
+
+
+def test_the_audit_of_what_is_all_there_finds_nothing_lost_and_nothing_doubled(ingest: Ingest) -> None:
+    one, two = ingest.open("edge-1", 7), ingest.open("edge-2", 7)
+    ingest.commit(
+        [
+            batch(one, 4, payload(1, [1, 2]), 2, previous=0),  # the device dropped three
+            batch(one, 5, b"?", 4, previous=5),  # one of these four was stored before
+            batch(two, 1, payload(1, [1]), 1, device="edge-2"),
+        ],
+        NOW_MS,
+    )
+    assert ingest.audit() == [
+        Audited("edge-1", sent=5, stored=2, quarantined=3, skipped=3),
+        Audited("edge-2", sent=1, stored=1),
+    ]
+
+
+def test_the_audit_finds_a_row_that_is_gone_and_a_frame_that_is_there_twice(ingest: Ingest, database: Database) -> None:
+    old, new = ingest.open("edge-1", 7), ingest.open("edge-1", 8)
+    ingest.commit([batch(old, 1, payload(1, [1, 2, 3]), 3), batch(new, 1, payload(3, [3]), 1)], NOW_MS)
+    with database.transaction() as connection:
+        connection.execute(tables.results.delete().where(tables.results.c.seq == 2))
+    assert ingest.audit() == [Audited("edge-1", sent=4, stored=3, lost=1, doubled=1)]
+
+
+def test_what_retention_dropped_is_not_lost_to_the_audit(ingest: Ingest) -> None:
+    opened = ingest.open("edge-1", 7)
+    ingest.commit([batch(opened, 1, payload(1, [1, 2]), 2)], NOW_MS)
+    ingest.expire(NOW_MS + 9 * DAY_MS, days=1)
+    assert ingest.audit() == [Audited("edge-1", sent=2, expired=2)]

@@ -1,0 +1,100 @@
+"""The uplink's tables: streams and their watermarks, results, quarantine, truths.
+
+A result row holds numbers only. Devices with their sources, and model versions, are named once in tables of their own;
+a row refers to them by integer, and its key (stream, seq) is what makes a second copy impossible.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    REAL,
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    UniqueConstraint,
+    text,
+)
+
+from cloud.foundation.database import metadata
+
+streams = Table(
+    "streams",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("device", String, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("watermark", BigInteger, nullable=False, server_default=text("0")),
+    Column("skipped", BigInteger, nullable=False, server_default=text("0")),
+    Column("set_aside", BigInteger, nullable=False, server_default=text("0")),
+    Column("expired", BigInteger, nullable=False, server_default=text("0")),  # results dropped by retention
+    UniqueConstraint("device", "epoch"),
+    postgresql_with={"fillfactor": 50},  # each commit moves watermarks: the new row finds room beside the old
+)
+
+sources = Table(
+    "result_sources",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("device", String, nullable=False),
+    Column("source", String, nullable=False),
+    UniqueConstraint("device", "source"),
+)
+
+versions = Table(
+    "result_versions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("manifest", LargeBinary, nullable=False, unique=True),
+    Column("model", String, nullable=False),
+    Column("version", BigInteger, nullable=False),
+)
+
+# No foreign keys here: ids come from rows of the same transaction or an earlier one, which are never deleted, and
+# checking three references for each of millions of rows is a cost one can see. On PostgreSQL a unique key must hold the
+# column by which a table is partitioned: there each day's partition has the key (stream, seq) for itself.
+results = Table(
+    "results",
+    metadata,
+    Column("stream", Integer, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("source", Integer, nullable=False),
+    Column("frame", BigInteger, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("label", Integer, nullable=False),
+    Column("confidence", REAL, nullable=False),
+    Column("latency_us", BigInteger, nullable=False),
+    Column("captured_us", BigInteger, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    PrimaryKeyConstraint("stream", "seq").ddl_if(dialect="sqlite"),
+    Index("results_by_frame", "source", "frame"),
+    sqlite_with_rowid=False,
+    postgresql_partition_by="RANGE (received_ms)",
+)
+
+truths = Table(
+    "truths",
+    metadata,
+    Column("source", Integer, ForeignKey(sources.c.id), primary_key=True, autoincrement=False),
+    Column("frame", BigInteger, primary_key=True, autoincrement=False),
+    Column("label", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("stream", Integer, ForeignKey(streams.c.id), nullable=False),
+    Column("first_seq", String, nullable=False),  # as text: a broken one may be any unsigned 64-bit number
+    Column("count", BigInteger, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("received_ms", BigInteger, nullable=False),
+    UniqueConstraint("stream", "first_seq"),
+)

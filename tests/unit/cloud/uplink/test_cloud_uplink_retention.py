@@ -1,0 +1,86 @@
+"""Results are kept for as many days as are set, and go with their truths; the books still balance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import inspect, select
+from test_cloud_uplink_service import batch, known, payload
+
+from cloud.foundation.database import Database
+from cloud.uplink import store_sqlite, tables
+from cloud.uplink.entities import DAY_MS
+from cloud.uplink.service import Ingest
+
+MIDNIGHT_MS = 20_000 * DAY_MS
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url)
+    database.create()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def ingest(database: Database) -> Ingest:
+    """With a result of each of ten days, its truth, and a truth of a frame that has no result."""
+    ingest = Ingest(database, known)
+    opened = ingest.open("edge-1", 7)
+    ingest.truths("edge-1", "camera", 1, [1] * 11)
+    for day in range(10):
+        ingest.commit([batch(opened, day + 1, payload(day + 1, [1]), 1)], MIDNIGHT_MS + day * DAY_MS)
+    return ingest
+
+
+def kept(database: Database) -> list[int]:
+    with database.reading() as connection:
+        return list(connection.execute(select(tables.results.c.seq).order_by("seq")).scalars())
+
+
+def test_a_result_is_dropped_once_it_is_older_than_the_days_that_are_kept(ingest: Ingest, database: Database) -> None:
+    assert ingest.expire(MIDNIGHT_MS + 9 * DAY_MS, days=3) == 6
+    assert kept(database) == [7, 8, 9, 10]
+    assert ingest.expire(MIDNIGHT_MS + 10 * DAY_MS - 1, days=3) == 0
+    assert ingest.expire(MIDNIGHT_MS + 10 * DAY_MS, days=3) == 1
+
+
+def test_a_dropped_result_is_not_taken_for_a_lost_one(ingest: Ingest, database: Database) -> None:
+    ingest.expire(MIDNIGHT_MS + 9 * DAY_MS, days=3)
+    counts = ingest.summary().counts
+    assert (counts.sent, counts.stored, counts.lost) == (5, 4, 1)
+    with database.reading() as connection:
+        assert connection.execute(select(tables.streams.c.expired)).scalar_one() == 6
+
+
+def test_what_was_dropped_is_not_taken_again(ingest: Ingest, database: Database) -> None:
+    ingest.expire(MIDNIGHT_MS + 20 * DAY_MS, days=3)
+    opened = ingest.open("edge-1", 7)
+    ingest.commit([batch(opened, 1, payload(1, [1] * 12), 12)], MIDNIGHT_MS + 20 * DAY_MS)
+    assert kept(database) == [11, 12]
+
+
+def test_much_goes_in_slices(ingest: Ingest, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_sqlite, "SLICE", 2)
+    assert ingest.expire(MIDNIGHT_MS + 9 * DAY_MS, days=3) == 6
+    assert kept(database) == [7, 8, 9, 10]
+
+
+def test_on_postgresql_there_is_a_partition_for_each_day_and_some_ahead_and_none_that_is_over(
+    ingest: Ingest, database: Database
+) -> None:
+    with database.reading() as connection:
+        if connection.dialect.name == "sqlite":
+            return
+    ingest.expire(MIDNIGHT_MS + 9 * DAY_MS, days=2)
+    with database.reading() as connection:
+        days = sorted(name for name in inspect(connection).get_table_names() if name.startswith("results_2"))
+    assert days == [f"results_202410{day:02}" for day in range(11, 17)]
+
+
+def test_a_clock_that_was_put_back_finds_or_makes_its_day(ingest: Ingest, database: Database) -> None:
+    opened = ingest.open("edge-1", 7)
+    ingest.commit([batch(opened, 11, payload(11, [1]), 1)], MIDNIGHT_MS - 50 * DAY_MS)
+    assert kept(database)[-1] == 11
