@@ -174,7 +174,7 @@ def audit(connection: Connection) -> list[Audited]:
 
 def _audited(row: Mapping[str, Any]) -> Audited:
     """PostgreSQL's sums are decimals."""
-    return Audited(**{name: value if name == "device" else int(value) for name, value in row.items()})
+    return Audited(row["device"], **{name: int(value) for name, value in row.items() if name != "device"})
 
 
 def _doubled(connection: Connection) -> dict[str, int]:
