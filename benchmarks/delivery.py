@@ -10,8 +10,9 @@ and verified the whole file.
 `order_bytes_N`: beside it, each device's own signed order.
 `time_N`: baseline: as many clients of the same library that subscribe to the same chunks and do nothing with them.
 `verification_N`: processor time of all devices for hashes, signatures, unpacking and files; baseline: all that their
-processes took. On a fleet each device has a processor of its own, here all share this machine's: `time_apart_N` is
-`time_N` without it, and `processor_N` compares what all devices' processes took with what the plain clients' did.
+processes took. `processor_N`: the latter; baseline: what the plain clients' processes took. On a fleet each device has
+a processor of its own, here all share this machine's: `time_apart_N` is `time_N` without what devices did on theirs
+beyond the plain clients. It means something only on a machine that does nothing else meanwhile.
 `broker_N`: the broker's processor time, which all devices share on a fleet too; baseline: for the plain clients.
 `metadata_N`: beside it, the time until all devices had trust's metadata of the version, which they fetch at the news
 that it was registered, before any order; baseline: the processor time that it took all of them.
@@ -87,7 +88,7 @@ async def _compare(run: Run, name: str, times: int) -> Measures:
         f"cloud_bytes_{name}": Measure(run.cloud_bytes, "bytes", run.published.travelling, "<= 1.05"),
         f"order_bytes_{name}": Measure(run.sent["desired"], "bytes", run.published.travelling),
         f"time_{name}": Measure(ours.seconds, "s", bare.seconds, goal),
-        f"time_apart_{name}": Measure(_apart(ours), "s", bare.seconds, goal),
+        f"time_apart_{name}": Measure(_apart(ours, bare), "s", bare.seconds, goal),
         f"metadata_{name}": Measure(metadata.seconds, "s", metadata.processor_s),
         f"verification_{name}": Measure(ours.verification_s, "s", ours.processor_s),
         f"processor_{name}": Measure(ours.processor_s, "s", bare.processor_s),
@@ -98,9 +99,9 @@ async def _compare(run: Run, name: str, times: int) -> Measures:
     }
 
 
-def _apart(took: Took) -> float:
-    """The time without the verification, which as many processors did at once as there are, or processes."""
-    return took.seconds - took.verification_s / min(PROCESSES, os.cpu_count() or 1)
+def _apart(ours: Took, bare: Took) -> float:
+    """The time without what devices' own processors did beyond the plain clients', spread over those there were."""
+    return ours.seconds - (ours.processor_s - bare.processor_s) / min(PROCESSES, os.cpu_count() or 1)
 
 
 def _tell(run: Run, ways: Mapping[str, Took]) -> None:

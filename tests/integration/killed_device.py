@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,9 @@ from cloud.registry.patches import difference
 from edge.agent import holding
 from edge.delivery import partial, transfer
 from edge.delivery.mqtt import Fetcher
+from edge.delivery.trust import Trust
+from edge.foundation.version import agent_version
+from edge.inference import operators
 from edge.inference.service import Inference
 from edge.models.service import ModelStore
 from edge.update import rules as update_rules
@@ -35,6 +40,7 @@ from edge.update import trial
 from edge.update.entities import Proof, Target
 from edge.update.memory import Memory
 from edge.update.prover import NotProved
+from edge.update.requirements import Facts
 from edge.update.service import Updater
 from edge.update.steps import Limits, Steps
 from edge.uplink.outbox import Outbox
@@ -45,9 +51,9 @@ from protos.kit.link import Address, Link
 from protos.v1.manifest_pb2 import COMPRESSION_ZSTD, PATCH_KIND_DIFFERENCE, Artifact, ChunkRef, Manifest
 from tests import tiny_models
 from tests.sites import Site, running
+from tests.trust_kit import Fleet, Shelf
 
 KEY = Ed25519PrivateKey.generate()
-TRUSTED = {envelope.key_id(KEY.public_key()): KEY.public_key()}
 SLOT = topics.DEFAULT_SLOT
 CHUNK = 4096
 SYNC_EVERY_BYTES = 2 * CHUNK
@@ -136,7 +142,20 @@ def name_of(digest: bytes, index: int) -> str:
 
 
 FORMER, OLD, NEW = (Version.make(number) for number in (1, 2, 3))
-PATCHED = Version.make(3, OLD)
+PATCHED = Version.make(4, OLD)
+
+
+def listed(*versions: Version) -> tuple[bytes, Shelf]:
+    """A fleet's root, and a source of the metadata that lists these versions."""
+    with TemporaryDirectory() as folder:
+        fleet = Fleet(Path(folder))
+        with fleet.database.transaction() as transaction:
+            for version in versions:
+                fleet.trust.list_version(transaction, "tiny", version.number, version.payload, fleet.now_ms)
+        return fleet.root, Shelf(fleet.files())
+
+
+ROOT, SHELF = listed(FORMER, OLD, NEW, PATCHED)
 
 
 @dataclass
@@ -195,11 +214,12 @@ async def _update(folder: Path, broker: Address, wanted: Version, life: Life) ->
     link.came = life.came
     outbox = Outbox.open(folder.with_name("outbox.sqlite"), 1_000_000)
     steps = Steps(
-        Fetcher(link, TRUSTED, folder / "downloads"),
+        Fetcher(link, Trust(folder / "metadata", ROOT, [SHELF], 600, _now_ms), folder / "downloads"),
         ModelStore.open(folder / "models", SLOT),
         Inference(outbox),
         Limits(trial_s=0, golden_timeout_s=60, threads=1),
-        prove_here,
+        Facts(platform.machine(), agent_version(), operators.known()),
+        prove=prove_here,
     )
     updater = Updater("edge-1", Memory(folder, SLOT), steps, lambda kind, data: envelope.sign(kind, data, KEY), _now_ms)
     final = asyncio.Event()

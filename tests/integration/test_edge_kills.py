@@ -122,7 +122,7 @@ def check_done(bench: Bench, life: Life) -> None:
     edge = bench.edge
     assert life.state == State.COMMITTED
     assert look(edge, bench.new) == (bench.new.number, State.COMMITTED)
-    left = {str(path.relative_to(edge)) for path in edge.rglob("*") if path.is_file()}
+    left = {str(path.relative_to(edge)) for path in edge.rglob("*") if path.is_file() and "metadata" not in path.parts}
     places = {f"models/{SLOT}/{place}/{file}" for place in "ab" for file in ("manifest.pb", "model.tflite")}
     assert left == {"agent.lock", f"update-{SLOT}.json", f"models/{SLOT}/journal.json"} | places
 
