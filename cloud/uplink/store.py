@@ -174,7 +174,8 @@ def audit(connection: Connection) -> list[Audited]:
 
 def _audited(row: Mapping[str, Any]) -> Audited:
     """PostgreSQL's sums are decimals."""
-    return Audited(**{name: value if name == "device" else int(value) for name, value in row.items()})
+    numbers = {name: int(value) for name, value in row.items() if name != "device"}
+    return Audited(row["device"], **numbers)
 
 
 def _doubled(connection: Connection) -> dict[str, int]:
