@@ -174,7 +174,8 @@ def audit(connection: Connection) -> list[Audited]:
 
 def _audited(row: Mapping[str, Any]) -> Audited:
     """PostgreSQL's sums are decimals."""
-    return Audited(row["device"], **{name: int(value) for name, value in row.items() if name != "device"})
+    numbers = {name: int(value) for name, value in row.items() if name != "device"}
+    return Audited(row["device"], **numbers)
 
 
 def _doubled(connection: Connection) -> dict[str, int]:
