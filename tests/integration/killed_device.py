@@ -49,7 +49,7 @@ from protos.kit import envelope
 from protos.kit.children import bound_to
 from protos.kit.link import Address, Link
 from protos.v1.manifest_pb2 import COMPRESSION_ZSTD, PATCH_KIND_DIFFERENCE, Artifact, ChunkRef, Manifest
-from tests import tiny_models
+from tests import in_thread, tiny_models
 from tests.sites import Site, running
 from tests.trust_kit import Fleet, Shelf
 
@@ -216,7 +216,7 @@ async def _update(folder: Path, broker: Address, wanted: Version, life: Life) ->
     steps = Steps(
         Fetcher(link, Trust(folder / "metadata", ROOT, [SHELF], 600, _now_ms), folder / "downloads"),
         ModelStore.open(folder / "models", SLOT),
-        Inference(outbox),
+        Inference(outbox, start=in_thread.start),
         Limits(trial_s=0, golden_timeout_s=60, threads=1),
         Facts(platform.machine(), agent_version(), operators.known()),
         prove=prove_here,
