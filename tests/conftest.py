@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -14,6 +15,11 @@ import structlog
 from simulators.postgresql import Cluster, NoPostgresql, cluster
 
 os.environ["PATH"] += os.pathsep + "/usr/sbin"  # where Debian puts Mosquitto; not on an ordinary user's PATH
+
+
+# A shell makes its background jobs deaf to Ctrl-C, and their children inherit it: the tests that press it would wait.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
