@@ -15,7 +15,7 @@ import edge
 from edge.inference.entities import BadModel, Blueprint, Cost, MicroBatch
 from edge.inference.messages import REPLY, REQUEST, Kind, Message, order
 from edge.inference.slots import Layout, attach, share
-from protos.kit.children import bound_to
+from protos.kit.children import bound_to, ending
 
 START_S = 60.0
 """A model that is not loaded by then never will be."""
@@ -94,7 +94,7 @@ class Process:
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)
-        return _ending(await self._child.wait())
+        return ending(await self._child.wait())
 
     async def _hello(self) -> Cost:
         loop, data = asyncio.get_running_loop(), b""
@@ -145,12 +145,3 @@ def _environment() -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(SETTINGS)}
     paths = [str(Path(edge.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
     return inherited | {"PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"}
-
-
-def _ending(returncode: int) -> str:
-    if returncode >= 0:
-        return f"ended with exit code {returncode}"
-    try:
-        return f"was ended by {signal.Signals(-returncode).name}"
-    except ValueError:
-        return f"was ended by signal {-returncode}"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import edge
 from edge.update.entities import Proof
-from protos.kit.children import bound_to
+from protos.kit.children import bound_to, ending
 
 MAX_ANSWER_BYTES = 16 * 1024
 DIGEST_BYTES = 32
@@ -54,7 +54,7 @@ async def _run_child(manifest: bytes, variant: str, model: Path, timeout_s: floa
         if process.returncode is None:
             await _end(process)
     if process.returncode:
-        raise NotProved(f"the process that ran the golden vectors {_ending(process.returncode)}")
+        raise NotProved(f"the process that ran the golden vectors {ending(process.returncode)}")
     return answer
 
 
@@ -95,15 +95,6 @@ def _environment() -> dict[str, str]:
     root = str(Path(edge.__file__).parents[1])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OPENBLAS_NUM_THREADS": "1"}
-
-
-def _ending(returncode: int) -> str:
-    if returncode >= 0:
-        return f"ended with exit code {returncode}"
-    try:
-        return f"was ended by {signal.Signals(-returncode).name}"
-    except ValueError:
-        return f"was ended by signal {-returncode}"
 
 
 def _parse(answer: bytes) -> dict[str, str]:

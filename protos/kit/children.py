@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -31,3 +32,13 @@ def bound_to(parent: int, command: Sequence[str]) -> list[str]:
     It forgets the tie when the program changes its user or group, or is set-user-id.
     """
     return [sys.executable, "-I", "-c", _BOUND, str(parent), *command]
+
+
+def ending(returncode: int) -> str:
+    """How a process ended, as the rest of a sentence about it."""
+    if returncode >= 0:
+        return f"ended with exit code {returncode}"
+    try:
+        return f"was ended by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"was ended by signal {-returncode}"
