@@ -58,17 +58,21 @@ class Transfer:
         self._budget = rules.Budget(limits.rate, at_s=_now())
         self._haste = random.random()  # noqa: S311 - spreads a fleet, keeps no secret
 
-    async def run(self) -> None:
-        """Until every chunk is here. Raises NotDelivered, or OSError when the disk does not take a chunk."""
+    async def run(self, then: Callable[[], None]) -> None:
+        """Until every chunk is here and `then` is done, which is called at once by the thread that wrote the last one.
+
+        Raises NotDelivered, OSError when the disk does not take a chunk, or what `then` raises.
+        """
         self._tell()
-        if not self._partial.download.complete:
-            await asyncio.sleep(self._jitter_s * self._haste)
+        if self._partial.download.complete:
+            return await finished(then)
+        await asyncio.sleep(self._jitter_s * self._haste)
         try:
             while not self._partial.download.complete:
                 await self._connected()
                 await self._ask_again()
                 await self._ask()
-                await self._receive()
+                await self._receive(then)
         finally:
             await self._link.unsubscribe(*map(self._topic, [*self._asked, *self._done]))
 
@@ -113,7 +117,7 @@ class Transfer:
             if not asked.attempts:
                 self._pace = rules.came(self._pace, _now() - asked.requested_s, _now())
 
-    async def _receive(self) -> None:
+    async def _receive(self, then: Callable[[], None]) -> None:
         """Put what has come to the disk, if anything comes before something else is to be done."""
         try:
             async with asyncio.timeout_at(self._next_s()):
@@ -122,8 +126,14 @@ class Transfer:
             return
         while not self._arrived.empty():
             chunks.append(self._arrived.get_nowait())
-        for (index, _), verdict in zip(chunks, await finished(self._partial.take, chunks), strict=True):
+        for (index, _), verdict in zip(chunks, await finished(self._take_up, chunks, then), strict=True):
             self._count(index, verdict)
+
+    def _take_up(self, chunks: list[tuple[int, bytes]], then: Callable[[], None]) -> list[Chunk]:
+        verdicts = self._partial.take(chunks)
+        if self._partial.download.complete:
+            then()
+        return verdicts
 
     def _next_s(self) -> float:
         """When a chunk is overdue, or the next may be asked for."""
