@@ -74,7 +74,7 @@ class Transfer:
                 await self._ask()
                 await self._receive(then)
         finally:
-            await self._link.unsubscribe(*map(self._topic, [*self._asked, *self._done]))
+            self._link.unsubscribe(*map(self._topic, [*self._asked, *self._done]))
 
     async def _connected(self) -> None:
         """Time without a broker is nobody's delay: the link has just subscribed again to all that was asked for."""
@@ -95,7 +95,7 @@ class Transfer:
         if wanted:
             self._asked |= dict.fromkeys(wanted, Asked(_now(), _now()))
             done, self._done = self._done, []
-            await self._link.unsubscribe(*map(self._topic, done))
+            self._link.unsubscribe(*map(self._topic, done))
             await self._subscribe(wanted)
 
     async def _subscribe(self, indices: list[int]) -> None:

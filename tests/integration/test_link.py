@@ -62,7 +62,7 @@ def test_after_a_restart_of_the_broker_it_is_there_again_with_every_subscription
             async with site.broker():
                 await link.connected.wait()
                 await link.subscribe(inbox, *topics[10:])
-                await link.unsubscribe(topics[0])
+                link.unsubscribe(topics[0])
             await gone(link)
             async with site.broker():
                 await link.connected.wait()
@@ -259,7 +259,7 @@ def test_a_new_subscription_brings_what_is_retained_also_the_second_time(kind: S
             for _ in range(2):
                 await link.subscribe(inbox, "t/a")
                 assert await inbox.next() == ("t/a", b"kept")
-                await link.unsubscribe("t/a")
+                link.unsubscribe("t/a")
 
     scenario(kind, tmp_path, test)
 
