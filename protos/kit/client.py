@@ -18,6 +18,7 @@ from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from protos.kit.address import Address
 from protos.topics import MAX_MQTT_BYTES
@@ -82,6 +83,7 @@ class Client(aiomqtt.Client):
         self._come = come
         self._awaited: dict[int, asyncio.Future[Sequence[ReasonCode]]] = {}
         self._awaits_room = False
+        self._options: Any = SubscribeOptions(QOS) if is_5 else QOS
 
     async def __aenter__(self) -> Self:
         try:
@@ -106,7 +108,7 @@ class Client(aiomqtt.Client):
 
     def ask_subscribe(self, topics: Sequence[str]) -> asyncio.Future[Sequence[ReasonCode]]:
         """What the broker answers for each topic, or Offline."""
-        return self._asked(*self._client.subscribe([(topic, QOS) for topic in topics]))
+        return self._asked(*self._client.subscribe([(topic, self._options) for topic in topics]))
 
     def ask_publish(self, topic: str, payload: bytes, *, retain: bool) -> asyncio.Future[Sequence[ReasonCode]]:
         """The broker has it once this is done, if not by Offline."""

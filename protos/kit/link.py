@@ -70,17 +70,10 @@ class Link:
         if self._session is not None:
             await self._attempt(self._session.subscribe(topics))
 
-    def forget(self, *topics: str) -> None:
-        """Handle no more messages on `topics`, and do not subscribe to them after a reconnect.
-
-        The broker is not told; `unsubscribe` does that, of many at once.
-        """
+    def unsubscribe(self, *topics: str) -> None:
+        """Stop what `subscribe` began: no handler is called any more. The broker is told soon, of many at once."""
         for topic in topics:
             self._handlers.pop(topic, None)
-
-    def unsubscribe(self, *topics: str) -> None:
-        """Stop what `subscribe` began."""
-        self.forget(*topics)
         if self._session is not None:
             self._session.unsubscribe(topics)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -19,6 +19,9 @@ ANSWER_S = 10.0
 """For an acknowledgement."""
 GRANT_S = 30.0
 """For the answer to a subscription, which may come behind all the retained messages that it brings."""
+
+LEAVE_S = 1.0
+"""A subscription that has served costs nobody anything: what is given up within this time is one request."""
 
 MAX_TOPICS_A_REQUEST = 8
 """What AWS IoT Core takes in one SUBSCRIBE."""
@@ -69,6 +72,9 @@ class Session:
     broker: Address
     over: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     places: asyncio.Semaphore = field(init=False)
+    left: dict[str, None] = field(default_factory=dict)
+    """Topics that nobody wants any more, in order; the broker does not know yet."""
+    leaving: asyncio.TimerHandle | None = None
 
     def __post_init__(self) -> None:
         self.places = asyncio.Semaphore(self.client.most_inflight)
@@ -78,6 +84,8 @@ class Session:
         if not self.over.done():
             self.over.set_result(None)
         self.client.let_go()
+        if self.leaving is not None:
+            self.leaving.cancel()
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
         """Return when the broker has acknowledged. Never more at once than it takes. Raises Offline."""
@@ -85,20 +93,36 @@ class Session:
             self._raise_if_over()
             await self._answer(self.client.ask_publish(topic, payload, retain=retain), ANSWER_S)
 
-    async def subscribe(self, topics: Iterable[str]) -> None:
+    async def subscribe(self, topics: Collection[str]) -> None:
         """Return when the broker has answered; what it refuses is logged. Raises Offline."""
         self._raise_if_over()
         portions = _portions(topics)
+        for topic in topics if self.left else ():
+            self.left.pop(topic, None)
         answers = [self.client.ask_subscribe(portion) for portion in portions]
-        for portion, codes in zip(portions, await self._answer(asyncio.gather(*answers), GRANT_S), strict=True):
+        for portion, codes in zip(portions, await self._answer(_together(answers), GRANT_S), strict=True):
             self._warn_of_refusals(portion, codes)
 
     def unsubscribe(self, topics: Iterable[str]) -> None:
-        """Tell the broker, whose answer changes nothing."""
-        for portion in _portions(topics):
-            self.client.tell_unsubscribe(portion)
+        """Tell the broker, many at once, and soon at the latest; its answer changes nothing."""
+        self.left.update(dict.fromkeys(topics))
+        while len(self.left) >= MAX_TOPICS_A_REQUEST:
+            self._leave()
+        if self.left and self.leaving is None:
+            self.leaving = asyncio.get_running_loop().call_later(LEAVE_S, self._leave)
 
-    def _warn_of_refusals(self, topics: Sequence[str], codes: Sequence[ReasonCode]) -> None:
+    def _leave(self) -> None:
+        """Unsubscribe from as many of `left` as one request takes."""
+        if self.leaving is not None:
+            self.leaving.cancel()
+            self.leaving = None
+        topics = list(self.left)[:MAX_TOPICS_A_REQUEST]
+        for topic in topics:
+            del self.left[topic]
+        if topics and not self.over.done():
+            self.client.tell_unsubscribe(topics)
+
+    def _warn_of_refusals(self, topics: Collection[str], codes: Sequence[ReasonCode]) -> None:
         refused = {topic: str(code) for topic, code in zip(topics, codes, strict=False) if code.is_failure}
         if refused:
             log.warning("broker refuses a subscription", broker=str(self.broker), topics=refused)
@@ -115,6 +139,11 @@ class Session:
     def _raise_if_over(self) -> None:
         if self.over.done():
             raise Offline(f"connection to {self.broker} lost")
+
+
+async def _together(answers: Sequence[asyncio.Future[T]]) -> Sequence[T]:
+    """All of them. Most times it is one, for which gathering costs as much as the rest of the request."""
+    return [await answers[0]] if len(answers) == 1 else await asyncio.gather(*answers)
 
 
 def _portions(topics: Iterable[str]) -> list[list[str]]:
