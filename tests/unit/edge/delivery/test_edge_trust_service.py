@@ -168,7 +168,7 @@ def test_a_refresh_is_broken_off_also_before_its_thread_knows_what_it_waits_for(
             return waiting
 
         monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", break_off_in_between)
-        with pytest.raises(DownloadError, match="^$"):
+        with pytest.raises(DownloadError, match=r"^$"):
             await asyncio.to_thread(bridge.fetch, "http://fleet/timestamp.json")
 
     play(tmp_path, fleet, scenario)
