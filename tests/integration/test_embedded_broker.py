@@ -94,7 +94,7 @@ def test_a_window_of_subscriptions_over_a_large_artifact_delivers_each_chunk(kin
                     window = topics[start : start + 8]
                     await device.subscribe([(topic, 1) for topic in window])
                     received += [str(message.topic) for message in await receive(device, len(window))]
-                    device.unsubscribe(window)
+                    await device.unsubscribe(window)
             return received
 
         for received in await asyncio.gather(*(fetch(f"device-{number}") for number in range(8))):
