@@ -27,6 +27,10 @@ class CloudSettings(BaseSettings):
         default="",
         description="SQLAlchemy URL of the database; empty: a SQLite file in the data folder.",
     )
+    artifacts: Literal["folder", "database"] = Field(
+        default="folder",
+        description="Where the models' files are kept: folder (in dir), database (for replicas that share no folder).",
+    )
     broker: str = Field(
         default="", description="MQTT broker as mqtt://[user:password@]host:port; empty: the embedded one."
     )
