@@ -12,8 +12,8 @@ import grpc
 import structlog
 from grpc.aio import ServicerContext
 
-from cloud.uplink import rules
-from cloud.uplink.entities import MAX_BATCH_BYTES, WINDOW, Fate, Opened, Outcome, ReceivedBatch
+from cloud.uplink import auditing, rules
+from cloud.uplink.entities import MAX_BATCH_BYTES, WINDOW, Books, Fate, Opened, Outcome, ReceivedBatch
 from cloud.uplink.merge import Merger, NotCommitted, first_line
 from cloud.uplink.service import Ingest
 from protos.topics import MAX_GRPC_BYTES, checked_name
@@ -101,7 +101,7 @@ class UplinkService(uplink_pb2_grpc.UplinkServicer):
             raise _Ended(grpc.StatusCode.UNAVAILABLE, "the server stops: connect again")
         log.info("device streams", device=hello.device, epoch=hello.epoch, watermark=opened.watermark)
         try:
-            await stream.serve(messages)
+            await stream.serve(messages, hello.books if hello.HasField("books") else None)
         finally:
             if self._streams.get(opened.stream) is stream:
                 del self._streams[opened.stream]
@@ -136,8 +136,11 @@ class _Stream:
         if not self._end.done():
             self._end.set_exception(reason)
 
-    async def serve(self, messages: Messages) -> None:
-        """Return when the device has said all and has all its answers. Raises _Ended, NotCommitted."""
+    async def serve(self, messages: Messages, books: uplink_pb2.Books | None) -> None:
+        """Return when the device has said all and has all its answers. `books`: said with the greeting.
+
+        Raises _Ended, NotCommitted.
+        """
         await self._write(
             uplink_pb2.UplinkReply(
                 welcome=uplink_pb2.Welcome(
@@ -145,7 +148,7 @@ class _Stream:
                 )
             )
         )
-        reader = asyncio.create_task(self._read(messages), name=f"read {self._device}")
+        reader = asyncio.create_task(self._read(messages, books), name=f"read {self._device}")
         writer = asyncio.create_task(self._answer(), name=f"answer {self._device}")
         try:
             await asyncio.wait({reader, writer, self._end}, return_when=asyncio.FIRST_COMPLETED)
@@ -159,13 +162,17 @@ class _Stream:
         finally:
             await _stop(reader, writer, self._end)
 
-    async def _read(self, messages: Messages) -> None:
+    async def _read(self, messages: Messages, books: uplink_pb2.Books | None) -> None:
+        if books is not None:
+            await self._note(books)
         async for message in messages:
             match message.WhichOneof("body"):
                 case "batch":
                     await self._hand_in(message.batch)
                 case "telemetry":
                     await self._tell(message.telemetry)
+                case "books":
+                    await self._note(message.books)
                 case "hello":
                     raise _Ended(grpc.StatusCode.INVALID_ARGUMENT, "a second Hello: it is the first message only")
                 case _:
@@ -181,6 +188,17 @@ class _Stream:
             previous=self._previous,
         )
         self._previous = rules.handed_in(batch)
+        await self._submit(batch)
+
+    async def _note(self, said: uplink_pb2.Books) -> None:
+        """Hand in what the device says of its outbox: it is kept before the rows of any later batch."""
+        books = Books(said.last_seq, said.before, said.dropped, said.waiting, said.acknowledged)
+        if not auditing.believable(books):
+            log.warning("books that cannot be", device=self._device, books=books)
+            return
+        await self._submit(ReceivedBatch(self._opened.stream, self._device, 0, 0, b"", self._previous, books))
+
+    async def _submit(self, batch: ReceivedBatch) -> None:
         await self._window.acquire()
         self._unanswered.put_nowait((batch.first_seq, await self._merger.submit(batch)))
 
@@ -207,6 +225,8 @@ class _Stream:
         match outcome.fate:
             case Fate.DETACHED:
                 raise _Ended(grpc.StatusCode.UNAVAILABLE, f"batch {first_seq}: {outcome.reason}; connect again")
+            case Fate.NOTED:
+                return
             case Fate.QUARANTINED:
                 log.warning("batch set aside", device=self._device, first_seq=first_seq, reason=outcome.reason)
                 told = uplink_pb2.Quarantined(first_seq=first_seq, reason=outcome.reason)

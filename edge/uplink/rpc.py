@@ -11,14 +11,16 @@ import grpc.aio
 import structlog
 
 from edge.uplink import rules
-from edge.uplink.entities import OutboxFailed, OutOfOrder, StoredBatch, Window
+from edge.uplink.entities import Ledger, OutboxFailed, OutOfOrder, StoredBatch, Window
 from edge.uplink.outbox import Outbox
 from protos.topics import MAX_GRPC_BYTES
-from protos.v1.uplink_pb2 import Batch, Hello, Quarantined, Telemetry, UplinkMessage, UplinkReply, Welcome
+from protos.v1.uplink_pb2 import Batch, Books, Hello, Quarantined, Telemetry, UplinkMessage, UplinkReply, Welcome
 from protos.v1.uplink_pb2_grpc import UplinkStub
 
 WELCOME_S = 10.0
 READ_AT_ONCE = 64
+BOOKS_S = 10.0
+"""The books are said no more often, but for a gap."""
 KEEPALIVE_MS = 10_000
 KEEPALIVE_TIMEOUT_MS = 5_000
 
@@ -130,10 +132,14 @@ class _Stream:
         self._window = Window(size=0, sent=0, done=0)
         self._max_bytes = MAX_GRPC_BYTES
         self._silent_until = 0.0
+        self._said: Books | None = None
+        self._said_at = 0.0
 
     async def run(self, call: _Call) -> None:
         """Return never; raise when the stream is over."""
-        await call.write(UplinkMessage(hello=Hello(device=self._device, epoch=self._outbox.epoch)))
+        ledger = self._outbox.ledger
+        hello = Hello(device=self._device, epoch=ledger.epoch, books=self._books(ledger))
+        await call.write(UplinkMessage(hello=hello))
         try:
             async with asyncio.timeout(WELCOME_S):
                 reply = await _read(call)
@@ -201,6 +207,7 @@ class _Stream:
         await self._silence()
         if telemetry := self._take_telemetry():
             await call.write(UplinkMessage(telemetry=telemetry))
+        await self._say_books(call, at_least_s=BOOKS_S)
         if not self._window.room or self._window.sent >= self._outbox.ledger.last_seq:
             return False
         limit = min(self._window.room, READ_AT_ONCE)
@@ -218,9 +225,29 @@ class _Stream:
                 f"batch {batch.first_seq} has {len(batch.payload)} bytes, the server takes {self._max_bytes}: "
                 "raise the server's limit"
             )
+        if rules.follows_gap(self._window, batch):
+            await self._say_books(call)
         self._window = rules.send(self._window, batch)
         message = Batch(first_seq=batch.first_seq, count=batch.count, payload=batch.payload)
         await call.write(UplinkMessage(batch=message))
+
+    async def _say_books(self, call: _Call, at_least_s: float = 0.0) -> None:
+        """Say how the outbox stands, if that has changed and was said as long ago."""
+        if asyncio.get_running_loop().time() - self._said_at >= at_least_s:
+            said, books = self._said, self._books(self._outbox.ledger)
+            if books != said:
+                await call.write(UplinkMessage(books=books))
+
+    def _books(self, ledger: Ledger) -> Books:
+        self._said_at = asyncio.get_running_loop().time()
+        self._said = Books(
+            last_seq=ledger.last_seq,
+            before=ledger.before,
+            dropped=ledger.dropped,
+            waiting=ledger.rows,
+            acknowledged=ledger.acknowledged,
+        )
+        return self._said
 
     async def _silence(self) -> None:
         loop = asyncio.get_running_loop()

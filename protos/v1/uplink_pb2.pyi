@@ -6,22 +6,40 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class UplinkMessage(_message.Message):
-    __slots__ = ("hello", "batch", "telemetry")
+    __slots__ = ("hello", "batch", "telemetry", "books")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     TELEMETRY_FIELD_NUMBER: _ClassVar[int]
+    BOOKS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     batch: Batch
     telemetry: Telemetry
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ...) -> None: ...
+    books: Books
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., books: _Optional[_Union[Books, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("device", "epoch")
+    __slots__ = ("device", "epoch", "books")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    BOOKS_FIELD_NUMBER: _ClassVar[int]
     device: str
     epoch: int
-    def __init__(self, device: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+    books: Books
+    def __init__(self, device: _Optional[str] = ..., epoch: _Optional[int] = ..., books: _Optional[_Union[Books, _Mapping]] = ...) -> None: ...
+
+class Books(_message.Message):
+    __slots__ = ("last_seq", "before", "dropped", "waiting", "acknowledged")
+    LAST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
+    last_seq: int
+    before: int
+    dropped: int
+    waiting: int
+    acknowledged: int
+    def __init__(self, last_seq: _Optional[int] = ..., before: _Optional[int] = ..., dropped: _Optional[int] = ..., waiting: _Optional[int] = ..., acknowledged: _Optional[int] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("first_seq", "count", "payload")

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from protos.v1.uplink_pb2 import Ack, Batch, Delay, Quarantined, Telemetry, UplinkReply, Welcome
+from protos.v1.uplink_pb2 import Ack, Batch, Books, Delay, Quarantined, Telemetry, UplinkReply, Welcome
 from protos.v1.uplink_pb2_grpc import UplinkServicer, add_UplinkServicer_to_server
 
 QUIET_S = 0.05
@@ -45,6 +45,7 @@ class SimulatedIngest(UplinkServicer):
     stored: list[tuple[int, int, bytes]] = field(default_factory=list)
     quarantined: list[bytes] = field(default_factory=list)
     telemetry: list[Telemetry] = field(default_factory=list)
+    books: list[Books] = field(default_factory=list)
     streams: int = 0
     most_unacknowledged: int = 0
     batches_after_s: list[float] = field(default_factory=list)
@@ -56,6 +57,7 @@ class SimulatedIngest(UplinkServicer):
     async def Connect(self, messages: Any, context: Any) -> None:  # noqa: N802 - the contract's name
         self.streams += 1
         hello = (await anext(messages)).hello
+        self.books.append(hello.books)
         began, unacknowledged = asyncio.get_running_loop().time(), 0
         watermark = self.watermarks.setdefault(hello.epoch, 0)
         welcome = Welcome(watermark=watermark, window=self.window, max_batch_bytes=self.max_batch_bytes)
@@ -65,6 +67,9 @@ class SimulatedIngest(UplinkServicer):
         while message := await self._next(messages, context, owing=unacknowledged > 0):
             if message.WhichOneof("body") == "telemetry":
                 self.telemetry.append(message.telemetry)
+                continue
+            if message.WhichOneof("body") == "books":
+                self.books.append(message.books)
                 continue
             self.batches_after_s.append(asyncio.get_running_loop().time() - began)
             unacknowledged += 1

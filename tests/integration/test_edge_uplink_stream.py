@@ -12,7 +12,7 @@ import pytest
 from edge.uplink.entities import NewBatch
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import State, Uplink
-from protos.v1.uplink_pb2 import Telemetry
+from protos.v1.uplink_pb2 import Books, Telemetry
 from simulators.ports import free_port
 from tests.integration.simulated_ingest import Faults, SimulatedIngest, listening, until_true
 from tests.integration.uplink_kit import batch as encoded
@@ -145,6 +145,31 @@ def test_results_dropped_by_the_policy_are_a_gap_that_stops_nothing(tmp_path: Pa
     play(outbox, ingest)
     assert ingest.payloads == kept
     assert outbox.depth().dropped > 0
+
+
+def test_the_greeting_says_how_the_outbox_stands(tmp_path: Path) -> None:
+    outbox = Outbox.open(tmp_path / "outbox.db", 100)
+    append(outbox, 1, 50)
+    ledger, ingest = outbox.ledger, SimulatedIngest()
+    play(outbox, ingest)
+    assert ingest.books[0] == Books(last_seq=ledger.last_seq, dropped=ledger.dropped, waiting=ledger.rows)
+    assert ledger.dropped + ledger.rows == ledger.last_seq
+
+
+def test_why_numbers_are_left_out_is_said_before_the_batch_that_follows_them(tmp_path: Path) -> None:
+    outbox = Outbox.open(tmp_path / "outbox.db", 100)
+    ingest, said_with_batch = SimulatedIngest(delay_first_ms=300), []
+
+    async def scene(uplink: Uplink) -> None:
+        await until_true(lambda: uplink.state is State.STREAMING)
+        append(outbox, 1, 50)  # more than it holds, while nothing may be sent
+        await until_true(lambda: bool(ingest.stored))
+        said_with_batch.extend(ingest.books)
+
+    play(outbox, ingest, scene)
+    first = ingest.stored[0][1]
+    assert first > 1
+    assert said_with_batch[-1].dropped == first - 1
 
 
 def test_a_server_that_knows_a_later_life_gets_everything_in_a_new_epoch(outbox: Outbox) -> None:
