@@ -15,7 +15,8 @@ from cloud.foundation.database import Database
 from cloud.uplink import tables
 from cloud.uplink.entities import KnownVersion
 from cloud.uplink.merge import Merger
-from cloud.uplink.rpc import IngestServer, UplinkService
+from cloud.uplink.rpc import UplinkService
+from cloud.uplink.server import IngestServer
 from cloud.uplink.service import Ingest
 from protos.kit.columns import Results, encode
 from protos.v1 import uplink_pb2, uplink_pb2_grpc
