@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -14,6 +13,7 @@ from grpc_health.v1.health import aio as health_aio  # type: ignore[attr-defined
 from grpc_reflection.v1alpha import reflection
 
 from cloud.uplink.rpc import UplinkService
+from protos.kit.keepalive import KeepAlive
 from protos.topics import MAX_GRPC_BYTES
 from protos.v1 import uplink_pb2, uplink_pb2_grpc
 
@@ -29,18 +29,13 @@ class CannotListen(Exception):
     """The ingest's address cannot be used; the message says which and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class KeepAlive:
-    """A connection that is silent for `time_s` is asked for a sign of life, and is over without one in `timeout_s`."""
-
-    time_s: float = 30.0
-    timeout_s: float = 10.0
+KEEP_ALIVE = KeepAlive(time_s=30.0, timeout_s=20.0)
 
 
 class IngestServer:
     """The server. It says that it serves until it is told that it cannot (`serving`), or stops."""
 
-    def __init__(self, service: UplinkService, keep_alive: KeepAlive = KeepAlive()) -> None:
+    def __init__(self, service: UplinkService, keep_alive: KeepAlive = KEEP_ALIVE) -> None:
         self._service = service
         self._server = grpc.aio.server(options=_options(keep_alive))
         self._health = health_aio.HealthServicer()
@@ -84,15 +79,12 @@ def _options(keep_alive: KeepAlive) -> Sequence[tuple[str, int]]:
         ("grpc.max_receive_message_length", MAX_GRPC_BYTES),
         ("grpc.max_send_message_length", MAX_GRPC_BYTES),
         # What gRPC reads ahead of us, for each stream: by itself it takes megabytes, and there are thousands of them.
-        ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", 256 * 1024),
         # Two servers on one port would share its devices by chance: the second must fail to start.
         ("grpc.so_reuseport", 0),
         # A half-open connection is found out within this time, from our side ...
-        ("grpc.keepalive_time_ms", round(keep_alive.time_s * 1000)),
-        ("grpc.keepalive_timeout_ms", round(keep_alive.timeout_s * 1000)),
+        *keep_alive.options(),
         # ... and the device may ask as often from its own, without being sent away for it.
-        ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
         ("grpc.http2.max_ping_strikes", 0),
     )

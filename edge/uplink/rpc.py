@@ -13,6 +13,7 @@ import structlog
 from edge.uplink import rules
 from edge.uplink.entities import Ledger, OutboxFailed, OutOfOrder, StoredBatch, Window
 from edge.uplink.outbox import Outbox
+from protos.kit.keepalive import KeepAlive
 from protos.topics import MAX_GRPC_BYTES
 from protos.v1.uplink_pb2 import Batch, Books, Hello, Quarantined, Telemetry, UplinkMessage, UplinkReply, Welcome
 from protos.v1.uplink_pb2_grpc import UplinkStub
@@ -21,20 +22,8 @@ WELCOME_S = 10.0
 READ_AT_ONCE = 64
 BOOKS_S = 10.0
 """The books are said no more often, but for a gap."""
-KEEPALIVE_MS = 10_000
-KEEPALIVE_TIMEOUT_MS = 5_000
 
-_CHANNEL = [
-    ("grpc.max_send_message_length", MAX_GRPC_BYTES),
-    ("grpc.max_receive_message_length", MAX_GRPC_BYTES),
-    # A cable pulled out sends no word: pings find it out, even while nothing is under way.
-    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    # Each stream is a new channel, and waits by our own rule: a shared pool would make it inherit another back-off.
-    ("grpc.use_local_subchannel_pool", 1),
-]
+KEEP_ALIVE = KeepAlive(time_s=10.0, timeout_s=20.0)
 
 _Call = grpc.aio.StreamStreamCall[UplinkMessage, UplinkReply]
 
@@ -55,11 +44,19 @@ class _Cut(Exception):
 class Uplink:
     """One device's connection to the cloud, for as long as `run` runs."""
 
-    def __init__(self, target: str, device: str, outbox: Outbox, chance: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        target: str,
+        device: str,
+        outbox: Outbox,
+        chance: Callable[[], float] = random.random,
+        keep_alive: KeepAlive = KEEP_ALIVE,
+    ) -> None:
         self._target = target
         self._device = device
         self._outbox = outbox
         self._chance = chance
+        self._keep_alive = keep_alive
         self._wake = asyncio.Event()
         self._telemetry: Telemetry | None = None
         self._stream: _Stream | None = None
@@ -96,7 +93,7 @@ class Uplink:
         began = asyncio.get_running_loop().time()
         self._stream = stream = _Stream(self._device, self._outbox, self._wake, self._take_telemetry, self._log)
         try:
-            async with grpc.aio.insecure_channel(self._target, options=_CHANNEL) as channel:
+            async with grpc.aio.insecure_channel(self._target, options=_options(self._keep_alive)) as channel:
                 await stream.run(UplinkStub(channel).Connect())  # type: ignore[no-untyped-call]
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError, OutOfOrder, OutboxFailed, _Cut) as error:
             self._log.info("uplink waits", why=_brief(error))
@@ -284,6 +281,18 @@ async def _read(call: _Call) -> UplinkReply:
     if not isinstance(reply, UplinkReply):
         raise _Cut("the server ended the stream")
     return reply
+
+
+def _options(keep_alive: KeepAlive) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_send_message_length", MAX_GRPC_BYTES),
+        ("grpc.max_receive_message_length", MAX_GRPC_BYTES),
+        # A cable pulled out sends no word: pings find it out, even while nothing is under way.
+        *keep_alive.options(),
+        ("grpc.http2.max_pings_without_data", 0),
+        # Each stream is a new channel, and waits by our own rule: a shared pool would make it inherit another back-off.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
 
 
 def _brief(error: BaseException) -> str:
