@@ -17,6 +17,7 @@ from cloud.uplink import auditing, metrics, rules
 from cloud.uplink.entities import MAX_BATCH_BYTES, WINDOW, Books, Fate, Opened, Outcome, ReceivedBatch
 from cloud.uplink.merge import Merger, NotCommitted, first_line
 from cloud.uplink.service import Ingest
+from protos.kit import packing
 from protos.topics import checked_name
 from protos.v1 import uplink_pb2, uplink_pb2_grpc
 
@@ -141,7 +142,10 @@ class _Stream:
         await self._write(
             uplink_pb2.UplinkReply(
                 welcome=uplink_pb2.Welcome(
-                    watermark=self._opened.watermark, max_batch_bytes=MAX_BATCH_BYTES, window=WINDOW
+                    watermark=self._opened.watermark,
+                    max_batch_bytes=MAX_BATCH_BYTES,
+                    window=WINDOW,
+                    packings=[uplink_pb2.PACKING_ZSTD],
                 )
             )
         )
@@ -181,7 +185,7 @@ class _Stream:
             device=self._device,
             first_seq=message.first_seq,
             count=message.count,
-            payload=message.payload,
+            payload=_payload(message),
             previous=self._previous,
         )
         self._previous = rules.handed_in(batch)
@@ -237,6 +241,17 @@ class _Stream:
         if self._owes_ack:
             self._owes_ack = False
             await self._write(uplink_pb2.UplinkReply(ack=uplink_pb2.Ack(watermark=self._watermark)))
+
+
+def _payload(message: uplink_pb2.Batch) -> bytes:
+    """As the device encoded it. What cannot be unpacked stays as it is: it is no batch of results, and goes aside."""
+    if message.packing != uplink_pb2.PACKING_ZSTD:
+        return message.payload
+    try:
+        return packing.unpack(message.payload, MAX_BATCH_BYTES)
+    except packing.NotPacked as error:
+        log.warning("batch not unpacked", first_seq=message.first_seq, reason=str(error))
+        return message.payload
 
 
 async def _hello(messages: Messages) -> uplink_pb2.Hello:

@@ -13,9 +13,20 @@ import structlog
 from edge.uplink import rules
 from edge.uplink.entities import Ledger, OutboxFailed, OutOfOrder, StoredBatch, Window
 from edge.uplink.outbox import Outbox
+from protos.kit import packing
 from protos.kit.keepalive import KeepAlive
 from protos.topics import MAX_GRPC_BYTES
-from protos.v1.uplink_pb2 import Batch, Books, Hello, Quarantined, Telemetry, UplinkMessage, UplinkReply, Welcome
+from protos.v1.uplink_pb2 import (
+    PACKING_ZSTD,
+    Batch,
+    Books,
+    Hello,
+    Quarantined,
+    Telemetry,
+    UplinkMessage,
+    UplinkReply,
+    Welcome,
+)
 from protos.v1.uplink_pb2_grpc import UplinkStub
 
 WELCOME_S = 10.0
@@ -128,6 +139,7 @@ class _Stream:
         self._done = asyncio.Event()  # more is settled than is deleted
         self._window = Window(size=0, sent=0, done=0)
         self._max_bytes = MAX_GRPC_BYTES
+        self._packs = False
         self._silent_until = 0.0
         self._said: Books | None = None
         self._said_at = 0.0
@@ -162,6 +174,7 @@ class _Stream:
         await asyncio.to_thread(self._outbox.acknowledge, resumption.after)
         self._window = rules.open_window(welcome.window, resumption.after)
         self._max_bytes = welcome.max_batch_bytes or MAX_GRPC_BYTES
+        self._packs = PACKING_ZSTD in welcome.packings
         self.welcomed = True
         self._log.info("uplink streams", watermark=resumption.after, window=self._window.size)
 
@@ -225,8 +238,7 @@ class _Stream:
         if rules.follows_gap(self._window, batch):
             await self._say_books(call)
         self._window = rules.send(self._window, batch)
-        message = Batch(first_seq=batch.first_seq, count=batch.count, payload=batch.payload)
-        await call.write(UplinkMessage(batch=message))
+        await call.write(UplinkMessage(batch=_message(batch, packed=self._packs)))
 
     async def _say_books(self, call: _Call, at_least_s: float = 0.0) -> None:
         """Say how the outbox stands, if that has changed and was said as long ago."""
@@ -257,6 +269,12 @@ class _Stream:
             await self._done.wait()
             self._done.clear()
             await asyncio.to_thread(self._outbox.acknowledge, self._window.done)
+
+
+def _message(batch: StoredBatch, *, packed: bool) -> Batch:
+    if packed and (payload := packing.pack(batch.payload)) is not None:
+        return Batch(first_seq=batch.first_seq, count=batch.count, payload=payload, packing=PACKING_ZSTD)
+    return Batch(first_seq=batch.first_seq, count=batch.count, payload=batch.payload)
 
 
 async def _until_one_ends(*work: Coroutine[None, None, None]) -> None:

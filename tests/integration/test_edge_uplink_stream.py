@@ -12,7 +12,7 @@ import pytest
 from edge.uplink.entities import NewBatch
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import State, Uplink
-from protos.v1.uplink_pb2 import Books, Telemetry
+from protos.v1.uplink_pb2 import PACKING_ZSTD, Books, Telemetry
 from simulators.ports import free_port
 from tests.integration.simulated_ingest import Faults, SimulatedIngest, listening, until_true
 from tests.integration.uplink_kit import batch as encoded
@@ -201,6 +201,16 @@ def test_a_batch_too_large_for_the_server_is_kept_until_it_takes_it(outbox: Outb
 
     play(outbox, ingest, scene)
     assert ingest.payloads == [b"x" * 500]
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_batches_are_packed_for_a_server_that_reads_it_and_for_no_other(outbox: Outbox, *, reads: bool) -> None:
+    payloads = [encoded(first, 500) for first in range(1, 5001, 500)]
+    outbox.append([NewBatch(500, payload, "s", n) for n, payload in enumerate(payloads, 1)])
+    ingest = SimulatedIngest(packings=(PACKING_ZSTD,) if reads else ())
+    play(outbox, ingest)
+    assert ingest.payloads == payloads
+    assert ingest.packed == (len(payloads) if reads else 0)
 
 
 def test_only_the_newest_telemetry_is_sent(outbox: Outbox) -> None:
