@@ -8,7 +8,9 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
+from cloud.uplink import tables
 from edge.uplink.entities import NewBatch
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import State, Uplink
@@ -248,18 +250,25 @@ def test_a_server_that_comes_later_is_found(outbox: Outbox) -> None:
     assert ingest.payloads == names
 
 
-def test_an_outbox_of_seven_days_is_drained_in_order(database_url: str, outbox: Outbox) -> None:
-    """A batch a minute, while the cloud was away."""
-    minutes, rows = 7 * 24 * 60, 6
+def test_an_outbox_of_seven_days_is_drained_whole(database_url: str, outbox: Outbox) -> None:
+    """A result a second and a batch a minute while the cloud was away; the device goes on meanwhile."""
+    minutes, rows = 7 * 24 * 60, 60
     outbox.append([NewBatch(rows, encoded(1 + n * rows, rows), "camera", (n + 1) * rows) for n in range(minutes)])
 
-    async def main() -> list[int]:
+    async def main() -> tuple[int, ...]:
         async with running_cloud(database_url) as cloud:
             async with streaming(outbox, int(cloud.address.rpartition(":")[2])):
+                await until_true(lambda: outbox.ledger.acknowledged > 0)
+                outbox.append([NewBatch(rows, encoded(1 + minutes * rows, rows), "camera", (minutes + 1) * rows)])
                 await until_true(lambda: outbox.depth().rows == 0)
-            return cloud.stored(epoch=outbox.epoch)
+            with cloud.database.reading() as connection:
+                seq = tables.results.c.seq
+                wanted = select(func.count(), func.count(seq.distinct()), func.min(seq), func.max(seq))
+                return tuple(connection.execute(wanted).one())
 
-    assert asyncio.run(main()) == list(range(1, minutes * rows + 1))
+    every = (minutes + 1) * rows
+    assert outbox.depth().rows == minutes * rows
+    assert asyncio.run(main()) == (every, every, 1, every)
 
 
 def test_the_real_ingest_stores_every_result_under_its_number(database_url: str, outbox: Outbox) -> None:
