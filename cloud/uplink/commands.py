@@ -13,6 +13,9 @@ from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
 from protos.kit.settings import load, options
 
+AUDIT_S = 3600.0
+"""It reads every row, and there may be billions."""
+
 
 @click.group()
 def results() -> None:
@@ -75,7 +78,7 @@ def audit_results(as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001 
     Example:
       littoral audit results --json
     """
-    found = _api(flags).get("/api/v1/audit/results")
+    found = _api(flags).get("/api/v1/audit/results", patience_s=AUDIT_S)
     emit(found, as_json, _draw_audit)
     if any(one["lost"] or one["doubled"] for one in found):
         click.get_current_context().exit(1)
@@ -99,7 +102,7 @@ def _draw_audit(found: list[dict[str, Any]]) -> RenderableType:
     counts = ("made", "waiting", "dropped", "sent", "stored", "quarantined", "expired", "lost", "doubled")
     totals = [sum(one[name] for one in found) for name in counts]
     rows = [[one["device"], *(one[name] for name in counts), _moment(one["said_ms"])] for one in found]
-    return table("Audit", ("device", *counts, "device's word of (UTC)"), [*rows, ["all", *totals, ""]])
+    return table("Audit", ("device", *counts, "device's word (UTC)"), [*rows, ["all", *totals, ""]])
 
 
 def _draw_quarantine(found: list[dict[str, Any]]) -> RenderableType:
