@@ -27,6 +27,10 @@ class CloudSettings(BaseSettings):
         default="",
         description="SQLAlchemy URL of the database; empty: a SQLite file in the data folder.",
     )
+    artifacts: Literal["folder", "database"] = Field(
+        default="folder",
+        description="Where the models' files are kept: folder (in dir), database (for replicas that share no folder).",
+    )
     broker: str = Field(
         default="", description="MQTT broker as mqtt://[user:password@]host:port; empty: the embedded one."
     )
@@ -47,6 +51,11 @@ class CloudSettings(BaseSettings):
         description="TCP port of its own for /metrics, /healthz and /readyz, which the API's port has, too; 0: none.",
     )
     api: str = Field(default="http://127.0.0.1:8080", description="Where the commands find the HTTP API.")
+    keys: Path = Field(
+        default=Path(),
+        description="Folder of the keys that the cloud signs with; replicas share one.",
+        json_schema_extra={SHOWN_DEFAULT: "keys in dir"},
+    )
     offline_keys: Path = Field(
         default=Path(),
         description="Folder of the offline keys, for commands that sign with them; keep it away from the server.",
@@ -91,6 +100,8 @@ class CloudSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
+        if self.keys == Path():
+            self.keys = self.dir / "keys"
         if self.offline_keys == Path():
             folder = self.dir.absolute().resolve()
             self.offline_keys = folder.with_name(f"{folder.name}-offline-keys")
