@@ -46,6 +46,10 @@ class CloudSettings(BaseSettings):
     )
     api_port: Port = Field(default=8080, description="TCP port of the HTTP API.")
     ingest_port: Port = Field(default=8081, description="TCP port of the gRPC ingest.")
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=0,
+        description="TCP port of its own for /metrics, /healthz and /readyz, which the API's port has, too; 0: none.",
+    )
     api: str = Field(default="http://127.0.0.1:8080", description="Where the commands find the HTTP API.")
     signing_keys: Path = Field(
         default=Path(),
