@@ -73,6 +73,8 @@ def _checked_dir(value: Path) -> Path:
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
+Port = Annotated[int, Field(ge=0, lt=2**16)]
+
 
 class EdgeSettings(BaseSettings):
     """What an operator may set on a device; `LITTORAL_EDGE_` before each name in the environment."""
@@ -125,6 +127,12 @@ class EdgeSettings(BaseSettings):
     latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default=50.0,
         description="Milliseconds that frames handed to the model at once may take; more raise the rate under load.",
+    )
+    infer_http_port: Port = Field(
+        default=0, description="TCP port on 127.0.0.1 for the Open Inference Protocol by HTTP (/v2); 0: none."
+    )
+    infer_grpc_port: Port = Field(
+        default=0, description="The same by gRPC, which frames.sock in dir speaks as well; 0: none."
     )
     watch: Path = Field(
         default=Path(),
