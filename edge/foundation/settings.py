@@ -58,6 +58,12 @@ def _checked_api(value: str) -> str:
     return value.rstrip("/")
 
 
+def _checked_columns(value: str) -> str:
+    if value and not re.fullmatch(r"[1-9]\d{0,3}(,[1-9]\d{0,3})*", value):
+        raise ValueError("columns are numbers from 1, with commas between them: 2,3,4")
+    return value
+
+
 def _checked_dir(value: Path) -> Path:
     path = value.expanduser()
     if path.exists() and not path.is_dir():
@@ -138,6 +144,20 @@ class EdgeSettings(BaseSettings):
         default=Path(),
         description="Folder whose files are inferred, then removed: raw pixels, .npy, PGM or PPM, moved in whole.",
         json_schema_extra={SHOWN_DEFAULT: "none"},
+    )
+    sensor: Path = Field(
+        default=Path(),
+        description="File, FIFO, serial port or - with a line of numbers for each sample: windows are inferred.",
+        json_schema_extra={SHOWN_DEFAULT: "none"},
+    )
+    sensor_hop: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Samples from the begin of one window to that of the next; 0: as many as a window has."
+    )
+    sensor_columns: Annotated[str, AfterValidator(_checked_columns)] = Field(
+        default="", description="Which numbers of a line are the model's channels, as 2,3,4; empty: all."
+    )
+    sensor_baud: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Rate of a serial port; 0: as it is set already."
     )
     delivery_rate: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Most bytes a second that models are fetched with; 0: without limit."

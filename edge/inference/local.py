@@ -9,12 +9,15 @@ from typing import Any
 from edge.foundation.settings import EdgeSettings
 from edge.inference.folder import Folder
 from edge.inference.mqtt import FramesTopic, to_topic
+from edge.inference.sensor import Reading, Sensor
 from edge.inference.service import Inference
 from edge.inference.sinks import Sink, Write, to_file
 from protos.kit.link import Address, Link
 
 FOLDER_SOURCE = "folder"
 TOPIC_SOURCE = "topic"
+SENSOR_SOURCE = "sensor"
+SENSOR_BOOKMARK = "sensor.json"
 
 
 def tasks(settings: EdgeSettings, inference: Inference) -> dict[str, Coroutine[Any, Any, None]]:
@@ -22,6 +25,10 @@ def tasks(settings: EdgeSettings, inference: Inference) -> dict[str, Coroutine[A
     wanted: dict[str, Coroutine[Any, Any, None]] = {}
     if settings.watch != Path():
         wanted["watched folder"] = Folder(settings.watch.expanduser(), FOLDER_SOURCE, inference).run()
+    if settings.sensor != Path():
+        columns = [int(column) - 1 for column in filter(None, settings.sensor_columns.split(","))]
+        reading = Reading(settings.sensor.expanduser(), settings.sensor_hop, columns, settings.sensor_baud)
+        wanted["sensor"] = Sensor(reading, SENSOR_SOURCE, inference, settings.dir / SENSOR_BOOKMARK).run()
     if settings.results_file != Path():
         wanted["results to a file"] = _sink("file", to_file(settings.results_file.expanduser()), inference)
     if settings.local_broker:
