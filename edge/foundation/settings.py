@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -61,6 +62,12 @@ def _checked_api(value: str) -> str:
 def _checked_columns(value: str) -> str:
     if value and not re.fullmatch(r"[1-9]\d{0,3}(,[1-9]\d{0,3})*", value):
         raise ValueError("columns are numbers from 1, with commas between them: 2,3,4")
+    return value
+
+
+def _checked_camera(value: str) -> str:
+    if value and find_spec("cv2") is None:
+        raise ValueError("a camera needs OpenCV, which is not installed: pip install 'littoral[camera]'")
     return value
 
 
@@ -158,6 +165,10 @@ class EdgeSettings(BaseSettings):
     )
     sensor_baud: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Rate of a serial port; 0: as it is set already."
+    )
+    camera: Annotated[str, AfterValidator(_checked_camera)] = Field(
+        default="",
+        description="Camera (0, /dev/video0, rtsp://...) or video file whose pictures are inferred; empty: none.",
     )
     delivery_rate: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Most bytes a second that models are fetched with; 0: without limit."

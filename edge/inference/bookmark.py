@@ -77,12 +77,13 @@ class Notes:
         self._noted = time.monotonic()
 
     def start(self, framing: str) -> Place:
-        """Where to begin."""
-        following = self._intake.watermark + 1
+        """Where to begin. It is noted before any frame of it is handed in."""
         noted = self._bookmark.read() if self._bookmark else None
-        if noted is None:
-            return Place(following, 0, 0, framing)
-        return noted if noted.framing == framing else Place(following, noted.offset, 0, framing)
+        if noted is None or noted.framing != framing:
+            noted = Place(self._intake.watermark + 1, noted.offset if noted else 0, 0, framing)
+        self._settled = noted
+        self.write()
+        return noted
 
     def add(self, following: Place) -> None:
         """All frames before this place are handed in."""

@@ -18,6 +18,8 @@ FOLDER_SOURCE = "folder"
 TOPIC_SOURCE = "topic"
 SENSOR_SOURCE = "sensor"
 SENSOR_BOOKMARK = "sensor.json"
+CAMERA_SOURCE = "camera"
+CAMERA_BOOKMARK = "camera.json"
 
 
 def tasks(settings: EdgeSettings, inference: Inference) -> dict[str, Coroutine[Any, Any, None]]:
@@ -29,6 +31,10 @@ def tasks(settings: EdgeSettings, inference: Inference) -> dict[str, Coroutine[A
         columns = [int(column) - 1 for column in filter(None, settings.sensor_columns.split(","))]
         reading = Reading(settings.sensor.expanduser(), settings.sensor_hop, columns, settings.sensor_baud)
         wanted["sensor"] = Sensor(reading, SENSOR_SOURCE, inference, settings.dir / SENSOR_BOOKMARK).run()
+    if settings.camera:
+        from edge.inference.camera import Camera  # noqa: PLC0415 - OpenCV is an extra, and large
+
+        wanted["camera"] = Camera(settings.camera, CAMERA_SOURCE, inference, settings.dir / CAMERA_BOOKMARK).run()
     if settings.results_file != Path():
         wanted["results to a file"] = _sink("file", to_file(settings.results_file.expanduser()), inference)
     if settings.local_broker:
