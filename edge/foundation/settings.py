@@ -65,6 +65,18 @@ def _checked_columns(value: str) -> str:
     return value
 
 
+def _checked_webhook(value: str) -> str:
+    if value and not re.fullmatch(r"https?://[^/\s]\S*", value):
+        raise ValueError("an address begins with http:// or https:// and names a host")
+    return value
+
+
+def _checked_prefix(value: str) -> str:
+    if re.search(r"[+#\s]", value) or value.startswith("/") or value.endswith("/"):
+        raise ValueError("a prefix of topics has no + or #, and no / at its ends: it is usually homeassistant")
+    return value
+
+
 def _checked_camera(value: str) -> str:
     if value and find_spec("cv2") is None:
         raise ValueError("a camera needs OpenCV, which is not installed: pip install 'littoral[camera]'")
@@ -179,7 +191,7 @@ class EdgeSettings(BaseSettings):
     )
     local_broker: Annotated[str, AfterValidator(_checked_local_broker)] = Field(
         default="",
-        description="MQTT broker on the device or beside it, for frames_topic and results_topic; empty: none.",
+        description="MQTT broker on the device or beside it: frames_topic, results_topic, home_assistant; empty: none.",
     )
     frames_topic: str = Field(
         default="",
@@ -193,6 +205,17 @@ class EdgeSettings(BaseSettings):
         description="File that gets results as JSON lines, - for standard output.",
         json_schema_extra={SHOWN_DEFAULT: "none"},
     )
+    home_assistant: Annotated[str, AfterValidator(_checked_prefix)] = Field(
+        default="",
+        description="Prefix of Home Assistant's MQTT discovery on local_broker, usually homeassistant; empty: none.",
+    )
+    webhook: Annotated[str, AfterValidator(_checked_webhook)] = Field(
+        default="", description="Address that gets results as JSON by HTTP POST, http(s)://...; empty: none."
+    )
+    webhook_token: str = Field(
+        default="", description="Secret that goes with them, as Authorization: Bearer; best by the environment."
+    )
+    webhook_timeout_s: Seconds = Field(default=10.0, description="Seconds that one POST may take.")
     report_s: Seconds = Field(default=5.0, description="Seconds between two reports of the state when nothing changes.")
     telemetry_s: Seconds = Field(default=1.0, description="Seconds that one telemetry message covers.")
     trial_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
@@ -207,7 +230,7 @@ class EdgeSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if (self.frames_topic or self.results_topic) and not self.local_broker:
-            raise ValueError("frames_topic and results_topic are topics of local_broker: give it, too")
+        if (self.frames_topic or self.results_topic or self.home_assistant) and not self.local_broker:
+            raise ValueError("frames_topic, results_topic and home_assistant are on local_broker: give it, too")
         self.trust = self.dir / TRUST_FILE if self.trust == Path() else self.trust.expanduser()
         return self

@@ -39,7 +39,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Blueprint:
-    """Which file answers, how it is run, and the names that its results bear. manifest: digest."""
+    """Which file answers, how it is run, and the names that its results bear. manifest: digest. labels: by class."""
 
     file: Path
     variant: Variant
@@ -48,6 +48,7 @@ class Blueprint:
     manifest: bytes
     model: str
     version: int
+    labels: tuple[str, ...] = ()
 
     @property
     def frame_shape(self) -> tuple[int, ...]:

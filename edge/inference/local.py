@@ -8,6 +8,7 @@ from typing import Any
 
 from edge.foundation.settings import EdgeSettings
 from edge.inference.folder import Folder
+from edge.inference.home_assistant import HomeAssistant
 from edge.inference.mqtt import FramesTopic, to_topic
 from edge.inference.sensor import Reading, Sensor
 from edge.inference.service import Inference
@@ -37,7 +38,18 @@ def tasks(settings: EdgeSettings, inference: Inference) -> dict[str, Coroutine[A
         wanted["camera"] = Camera(settings.camera, CAMERA_SOURCE, inference, settings.dir / CAMERA_BOOKMARK).run()
     if settings.results_file != Path():
         wanted["results to a file"] = _sink("file", to_file(settings.results_file.expanduser()), inference)
-    if settings.local_broker:
+    if settings.webhook:
+        from edge.inference.webhook import Webhook  # noqa: PLC0415 - aiohttp takes 11 MB, where it is asked for
+
+        webhook = Webhook(settings.webhook, settings.webhook_token, settings.id, settings.webhook_timeout_s)
+        inference.on_results(webhook.sink.offer)
+        wanted["results to a webhook"] = webhook.run()
+    if settings.home_assistant:
+        address = Address.parse(settings.local_broker)
+        home = HomeAssistant(address, settings.home_assistant, settings.id, lambda: inference.blueprint)
+        inference.on_results(home.offer)
+        wanted["results to home assistant"] = home.run()
+    if settings.local_broker and (settings.frames_topic or settings.results_topic):
         link = Link(Address.parse(settings.local_broker), f"littoral-{settings.id}-local")
         wanted["local broker"] = link.run()
         if settings.frames_topic:
