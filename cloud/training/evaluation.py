@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.training.rules import choose_golden, margins
+from cloud.training.rules import GOLDEN_FRAMES, choose_golden, margins
 from edge.inference.engine import Engine, tensor_specs
 from edge.inference.golden import expected
 from protos.v1.manifest_pb2 import GoldenVector, Preprocessing, Variant
@@ -56,12 +56,14 @@ def judge(
     return Judgement(variant, float((outputs.argmax(axis=1) == labels).mean()), outputs, scores)
 
 
-def golden_vectors(judgements: Mapping[str, Judgement], images: NDArray[np.generic]) -> tuple[GoldenVector, ...]:
-    """A few of the judged images, with what each variant answered to them. The variants agree on each."""
+def golden_vectors(
+    judgements: Mapping[str, Judgement], images: NDArray[np.generic], count: int = GOLDEN_FRAMES
+) -> tuple[GoldenVector, ...]:
+    """`count` of the judged images, with what each variant answered to them. The variants agree on each."""
     answers = np.stack([judgement.scores.argmax(axis=1) for judgement in judgements.values()])
     margin = np.min([margins(judgement.scores) for judgement in judgements.values()], axis=0)
     agreed = np.flatnonzero((answers == answers[0]).all(axis=0))
-    chosen = agreed[choose_golden(answers[0][agreed], margin[agreed])]
+    chosen = agreed[choose_golden(answers[0][agreed], margin[agreed], count)]
     return tuple(_golden(judgements, images, int(index)) for index in chosen)
 
 
