@@ -157,7 +157,7 @@ class Inference:
 
     async def hand_over(self, intake: Intake, run: FrameRun) -> None:
         """Take frames of a source; returns when they have room in its queue. Frames that cannot fit are refused."""
-        if self._serving and (problem := rules.misfit(run.frame_bytes, self._serving.blueprint.frame_shape)):
+        if self._serving and (problem := rules.unusable(run.pixels, self._serving.blueprint)):
             return intake.refuse(f"frames from {run.first_frame}: {problem}")
         with self._counting(intake):
             await intake.put(run)
@@ -201,10 +201,11 @@ class Inference:
         return work
 
     def _begin(self, work: _Work, model: Answering) -> None:
-        if problem := rules.misfit(work.batch.frame_bytes, model.blueprint.frame_shape):
+        blueprint = model.blueprint
+        if problem := rules.misfit(work.batch.frame_bytes, blueprint.frame_shape, blueprint.frame_dtype.itemsize):
             return self._fail(work, problem)
         self._with_model += 1
-        model.answer(work.batch).add_done_callback(partial(self._answered, work, model.blueprint))
+        model.answer(work.batch).add_done_callback(partial(self._answered, work, blueprint))
         return None
 
     def _answered(self, work: _Work, blueprint: Blueprint, future: asyncio.Future[Outcome]) -> None:
