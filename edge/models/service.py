@@ -107,9 +107,20 @@ class ModelStore:
         if self._journal.trial:
             self._write(replace(self._journal, trial=""))
 
+    @property
+    def recalled(self) -> str:
+        """Digest in hex of the manifest that this device was told to go back from since the last commit."""
+        return self._journal.recalled
+
+    def recall(self) -> None:
+        """The model that was committed before is the device's model again. Raises WrongStep if it is not here whole."""
+        if self._proven(self._journal.former) is None:
+            raise WrongStep("no model that was committed before lies whole on this device")
+        self._write(self._journal.gone_back())
+
     def clear(self) -> None:
         """No model is committed any more; the files stay until they are replaced."""
-        self._write(replace(self._journal, committed="", trial="", former=""))
+        self._write(replace(self._journal, committed="", trial="", former="", recalled=""))
         self._staged = ""
 
     def _write(self, wanted: Journal) -> None:
