@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from edge.inference import operators
 from edge.inference.entities import Limits as InferenceLimits
 from edge.inference.rpc import SocketUnusable, frames_server
 from edge.inference.service import Inference
+from edge.models.entities import WrongStep
 from edge.models.service import ModelStore
 from edge.reporting import local, offline
 from edge.reporting import mqtt as reporting_mqtt
@@ -130,6 +131,12 @@ def status(folder: Path) -> dict[str, object]:
     return {"agent_running": False, "device": holder["device"], **offline.status(*files)}
 
 
+def last_device(folder: Path) -> str:
+    """The id of the agent that has the folder, or had it last; empty: none had."""
+    holder = _holder(folder)
+    return str(holder["device"]) if holder else ""
+
+
 def _holder(folder: Path) -> dict[str, object] | None:
     """Device and process of the agent that has the folder, or had it last."""
     try:
@@ -210,7 +217,21 @@ def _tasks(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, An
         "reports": rooms.reports.run(),
         "telemetry": telemetry,
         "status": local.serve(settings.dir / local.STATUS_SOCKET, rooms.reporter.status),
+        "orders": local.take_orders(settings.dir / local.ORDERS_SOCKET, _orders(rooms)),
     }
+
+
+def _orders(rooms: _Rooms) -> dict[str, local.Order]:
+    """What a person on the device may have done, by its name."""
+
+    async def roll_back() -> Mapping[str, object]:
+        try:
+            await rooms.updater.recall()
+        except WrongStep as error:
+            raise local.Refused(str(error)) from error
+        return rooms.reporter.status()
+
+    return {f"rollback {DEFAULT_SLOT}": roll_back}
 
 
 async def _farewell(reports: reporting_mqtt.Reports) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from edge.models.service import ModelStore
+from edge.models import places
 from edge.reporting import rules
 from edge.update import record
 from edge.update.entities import Progress, Running, Update
@@ -34,7 +34,7 @@ def _update(file: Path) -> tuple[Update, str]:
 
 
 def _running(models: Path) -> Running | None:
-    installed = ModelStore(models).running()
+    installed = places.committed(models)
     return Running(installed.manifest.model, installed.manifest.version, installed.digest) if installed else None
 
 
