@@ -47,6 +47,11 @@ def committed(folder: Path) -> Installed | None:
     return next((installed for installed in found if installed), None)
 
 
+def recalled(folder: Path) -> bytes:
+    """Digest of the manifest that the slot in `folder` was told to go back from; empty: none since the last commit."""
+    return bytes.fromhex(journal.read(folder).recalled)
+
+
 def slots(folder: Path) -> list[str]:
     """The slots that have models below `folder`."""
     return sorted(path.parent.name for path in folder.glob(f"*/{journal.FILE}"))
