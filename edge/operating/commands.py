@@ -1,14 +1,17 @@
-"""The commands for people on the device: `littoral-edge models | infer | rollback`."""
+"""The commands for people on the device: `littoral-edge models | infer | rollback | doctor`."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from edge.foundation.settings import EdgeSettings
+from edge.operating.entities import Finding
 from protos.kit import logs, settings
 from protos.topics import DEFAULT_SLOT
 
@@ -81,6 +84,26 @@ def rollback(config: Path | None, slot: str, *, as_json: bool, **flags: object) 
     click.echo(json.dumps(found) if as_json else f"back to {running['model']} version {running['version']}")
 
 
+@click.command(epilog="Example: littoral-edge doctor --config /etc/littoral/edge.toml")
+@settings.options(EdgeSettings)
+@json_option
+def doctor(config: Path | None, *, as_json: bool, **flags: object) -> None:
+    """Examine this device with the settings of its agent, which may run meanwhile, and say what to mend.
+
+    Ends with 0 if all is well, 1 after a warning, 2 after a failure.
+    """
+    chosen = _loaded(config, flags)
+    from edge.operating import doctor, entities  # noqa: PLC0415 - as above
+
+    found = asyncio.run(doctor.examine(chosen))
+    level = entities.worst(found)
+    if as_json:
+        click.echo(json.dumps({"worst": level, "findings": [asdict(finding) for finding in found]}, indent=2))
+    else:
+        click.echo("\n".join(line for finding in found for line in _told(finding)))
+    click.get_current_context().exit(entities.EXIT_CODES[level])
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Rows below their columns' names, each column as wide as its longest text."""
     lines = [list(columns), *(list(row) for row in rows)]
@@ -88,6 +111,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
+
+
+def _told(finding: Finding) -> list[str]:
+    line = f"{finding.level.upper():<7}  {finding.name:<13} {finding.found}"
+    return [line, *([f"{'':<9}{'':<13} to mend: {finding.mend}"] if finding.mend else [])]
 
 
 def _loaded(config: Path | None, flags: dict[str, object]) -> EdgeSettings:

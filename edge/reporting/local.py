@@ -118,7 +118,8 @@ def _asked(path: Path, question: bytes, timeout_s: float) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(timeout_s)
             connection.connect(str(path))
-            connection.sendall(question)
+            if question:  # even of no bytes a message fails where the status is told and the door closed already
+                connection.sendall(question)
             answer = json.loads(b"".join(iter(lambda: connection.recv(MAX_BYTES), b"")))
     except (OSError, ValueError) as error:
         raise NoAnswer(f"no agent answers on {path}: {error}") from error
