@@ -10,7 +10,9 @@ import grpc.aio
 import urllib3
 
 from edge.operating.entities import Finding, Level
-from protos.kit.session import Address, Client, Mqtt, Versions
+from protos.kit.address import Address
+from protos.kit.client import Client
+from protos.kit.session import Mqtt, Versions
 from protos.topics import MAX_METADATA_BYTES
 
 PATIENCE_S = 10.0
