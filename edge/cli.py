@@ -32,7 +32,7 @@ def main() -> None:
     """The agent on a device: runs the models that the cloud deploys, and sends every result once."""
 
 
-for _command in (commands.models, commands.infer, commands.rollback, commands.doctor):
+for _command in (commands.models, commands.infer, commands.rollback, commands.doctor, commands.unit):
     main.add_command(_command)
 
 

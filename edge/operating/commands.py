@@ -1,4 +1,4 @@
-"""The commands for people on the device: `littoral-edge models | infer | rollback | doctor`."""
+"""The commands for people on the device: `littoral-edge models | infer | rollback | doctor | unit`."""
 
 from __future__ import annotations
 
@@ -102,6 +102,23 @@ def doctor(config: Path | None, *, as_json: bool, **flags: object) -> None:
     else:
         click.echo("\n".join(line for finding in found for line in _told(finding)))
     click.get_current_context().exit(entities.EXIT_CODES[level])
+
+
+@click.command(
+    epilog="Example: littoral-edge unit --config /etc/littoral/edge.toml > /etc/systemd/system/littoral-edge.service"
+)
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("/etc/littoral/edge.toml"),
+    show_default=True,
+    help="The settings file that the service's agent reads.",
+)
+def unit(config: Path) -> None:
+    """Print a systemd unit for this installation: sandboxed, watched, with a user and a data folder of its own."""
+    from edge.operating import unit  # noqa: PLC0415 - as above
+
+    click.echo(unit.unit(config), nl=False)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
