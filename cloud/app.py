@@ -82,7 +82,7 @@ def compose(settings: CloudSettings) -> Iterator[Rooms]:
         settings.dir.mkdir(parents=True, exist_ok=True)
         database = Database(settings.database_url)
         database.create()
-        identity = Identity(settings.dir, settings.keys)
+        identity = Identity(settings.dir, settings.signing_keys)
         trust = FleetTrust.of(settings, database, identity)
         blobs, patched = kept(settings, database), settings.patched_versions
         registry = Registry(database, blobs, identity.sign, trust.list_version, patched_versions=patched)

@@ -35,6 +35,12 @@ def newest_version(connection: Connection, role: str) -> int:
     return int(connection.execute(select(func.max(files.c.version)).where(files.c.role == role)).scalar() or 0)
 
 
+def versions(connection: Connection, role: str) -> list[MetadataFile]:
+    """All versions of a role's metadata that there are, the oldest first."""
+    rows = connection.execute(select(files).where(files.c.role == role).order_by(files.c.version))
+    return [MetadataFile(row.role, row.version, row.data) for row in rows]
+
+
 def find(connection: Connection, role: str, version: int) -> MetadataFile | None:
     """One version of a role's metadata."""
     chosen = select(files).where(files.c.role == role, files.c.version == version)
