@@ -269,6 +269,7 @@ class Steps:
                 manifest=installed.digest,
                 model=manifest.model,
                 version=manifest.version,
+                labels=tuple(manifest.labels),
             )
         )
         self.running = Running(manifest.model, manifest.version, installed.digest)
