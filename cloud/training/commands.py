@@ -59,7 +59,9 @@ def _model_name(_context: click.Context, _parameter: click.Parameter, value: str
     "--architecture", "architectures", multiple=True, metavar="NAME", help="Only for such devices, as uname -m says."
 )
 @click.option("--agent-version", default="", metavar="X.Y", help="Only for agents from this version on.")
-@settings.options(CloudSettings, only=("dir", "database", "artifacts", "keys", "offline_keys", "patched_versions"))
+@settings.options(
+    CloudSettings, only=("dir", "database", "artifacts", "signing_keys", "offline_keys", "patched_versions")
+)
 @json_option
 def train(
     *,
@@ -173,7 +175,7 @@ def _brought(variants: dict[str, Path], data: Path, steps: TextIO | None, labels
 
 def _registry(chosen: CloudSettings, model: str) -> Registry:
     """The registry, ready to take a version of `model`."""
-    database, identity = Database(chosen.database_url), Identity(chosen.dir, chosen.keys)
+    database, identity = Database(chosen.database_url), Identity(chosen.dir, chosen.signing_keys)
     database.create()
     trust = FleetTrust.of(chosen, database, identity)
     blobs, patched = kept(chosen, database), chosen.patched_versions

@@ -48,6 +48,8 @@ class Engine:
         self.batch = MAX_BATCH
         self.frame_shape = tuple(preprocessing.frame_shape)
         self._input_shape = tuple(variant.input.shape)
+        self._output_shape = tuple(variant.output.shape)
+        self._output_dtype = variant.output.dtype
         try:
             self._frame_dtype = shapes.frame_dtype(preprocessing)
             _check_filled(self._input_shape, prepared_shape(preprocessing))
@@ -65,9 +67,7 @@ class Engine:
     def classify(self, frames: Frames) -> Answers:
         """Answers to frames (n, *frame_shape) of the manifest's dtype, n from 0 up."""
         outputs = self.raw(frames)
-        label = outputs.argmax(axis=1)
-        best = np.take_along_axis(outputs, label[:, None], axis=1)[:, 0]
-        return Answers(label.astype(np.uint16), _real(best, self.variant.output))
+        return Answers(outputs.argmax(axis=1).astype(np.uint16), _real(outputs.max(axis=1), self.variant.output))
 
     def raw(self, frames: Frames) -> NDArray[np.generic]:
         """The output tensor (n, classes) in the output's dtype, for frames (n, *frame_shape).
@@ -77,7 +77,7 @@ class Engine:
         if frames.dtype != self._frame_dtype or frames.shape[1:] != self.frame_shape:
             wanted = f"{self._frame_dtype.name} frames of shape {self.frame_shape}"
             raise ValueError(f"the model takes {wanted}, not {frames.dtype} {frames.shape[1:]}")
-        outputs = np.empty((len(frames), *self.variant.output.shape), self.variant.output.dtype)
+        outputs = np.empty((len(frames), *self._output_shape), self._output_dtype)
         for start in range(0, len(frames), self.batch):
             outputs[start : start + self.batch] = self._invoke(frames[start : start + self.batch])
         return outputs

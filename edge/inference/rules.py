@@ -30,6 +30,13 @@ QUEUE_S = 1.0
 LEAST_QUEUED = 4
 """Frames that one source may have unsettled take so much memory at most, and so long to infer; a few it always may."""
 
+ALWAYS_AHEAD = 2
+"""Micro-batches with the model at once: while it infers one, the next is there already."""
+
+MOST_AHEAD = 4
+AHEAD_S = 0.04
+"""Of full ones more, up to so much work: for so long other programs may keep the agent from handing over the next."""
+
 GATHER_S = 0.02
 """Under load results are committed so long after the commit before: a disk is slow and wears, and many share one."""
 
@@ -138,6 +145,17 @@ def batch_limit(cost: Cost, bound_us: float, most: int) -> int:
     within = int((bound_us - cost.fixed_us) / cost.frame_us) if cost.frame_us else most
     limit = min(most, max(1, within))
     return limit - limit % cost.best if limit > cost.best else limit
+
+
+def least_begun(batches: int, frames: int, cost: Cost, limit: int) -> int | None:
+    """How many frames must wait before a model of this `cost` is given a micro-batch of at most `limit`; None: no more.
+
+    It has so many `batches` already, with so many `frames` in all.
+    """
+    if batches < ALWAYS_AHEAD:
+        return 1
+    ahead_us = batches * cost.fixed_us + frames * cost.frame_us
+    return limit if batches < MOST_AHEAD and ahead_us < AHEAD_S * 1e6 else None
 
 
 def slot_frames(most: int, frame_bytes: int) -> int:
