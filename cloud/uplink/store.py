@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, case, exists, func, select
 
-from cloud.uplink import store_postgresql, store_sqlite
+from cloud.uplink import store_aggregates, store_postgresql, store_sqlite
+from cloud.uplink.aggregates import added
 from cloud.uplink.entities import (
     Audited,
     Block,
@@ -69,8 +70,10 @@ def lock(connection: Connection, ids: Iterable[int]) -> dict[int, StreamState]:
 
 
 def write(connection: Connection, blocks: Sequence[Block], moved: Mapping[int, StreamState], now_ms: int) -> None:
-    """Add the blocks' rows, received at `now_ms`, and move locked streams to their new states."""
+    """Add the blocks' rows, received at `now_ms`, to the results and their account; move locked streams."""
     _kind(connection).write(connection, blocks, moved, now_ms)
+    if any(len(block.results) for block in blocks):
+        store_aggregates.keep(connection, added(blocks, now_ms))
 
 
 def make_days(connection: Connection, days: Iterable[int]) -> None:

@@ -1,0 +1,23 @@
+"""The account of results by minute, in SQL: added to with each commit, asked by dashboards, dropped by retention."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete
+
+from cloud.uplink.adding import add
+from cloud.uplink.aggregates import Added
+from cloud.uplink.tables import result_minute_labels, result_minutes
+
+
+def keep(connection: Connection, new: Added) -> None:
+    """Add what new results add, in the transaction that stores them."""
+    add(connection, result_minutes, new.minutes)
+    add(connection, result_minute_labels, new.labels)
+
+
+def expire(connection: Connection, before_minute: int) -> int:
+    """Drop the minutes before `before_minute`; returns how many rows."""
+    return sum(
+        connection.execute(delete(table).where(table.c.minute < before_minute)).rowcount
+        for table in (result_minutes, result_minute_labels)
+    )
