@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, case, exists, func, select
+from sqlalchemy import Connection, case, delete, exists, func, select
 
 from cloud.uplink import store_aggregates, store_postgresql, store_sqlite
 from cloud.uplink.aggregates import added
@@ -103,6 +103,7 @@ def quarantined(connection: Connection, limit: int) -> list[Quarantined]:
     q = quarantine.c
     wanted = (
         select(
+            q.id,
             streams.c.device,
             streams.c.epoch,
             q.first_seq,
@@ -116,9 +117,20 @@ def quarantined(connection: Connection, limit: int) -> list[Quarantined]:
         .limit(limit)
     )
     return [
-        Quarantined(r.device, r.epoch, int(r.first_seq), r[3], r.reason, r.size, r.received_ms)
+        Quarantined(r.id, r.device, r.epoch, int(r.first_seq), r[4], r.reason, r.size, r.received_ms)
         for r in connection.execute(wanted)
     ]
+
+
+def quarantined_payload(connection: Connection, number: int) -> bytes | None:
+    """The bytes of a batch that was set aside; None: there is none of this number."""
+    found = connection.execute(select(quarantine.c.payload).where(quarantine.c.id == number)).scalar_one_or_none()
+    return None if found is None else bytes(found)
+
+
+def expire_quarantine(connection: Connection, before_ms: int) -> int:
+    """Drop what was set aside before this time; returns how many batches."""
+    return connection.execute(delete(quarantine).where(quarantine.c.received_ms < before_ms)).rowcount
 
 
 def source_id(connection: Connection, device: str, source: str) -> int:

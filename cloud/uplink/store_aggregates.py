@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete
+from sqlalchemy import Connection, delete, func, select
 
 from cloud.uplink.adding import add
-from cloud.uplink.aggregates import Added
+from cloud.uplink.aggregates import MINUTE_MS, Added
+from cloud.uplink.entities import DAY_MS
 from cloud.uplink.tables import result_minute_labels, result_minutes
 
 
@@ -16,8 +17,12 @@ def keep(connection: Connection, new: Added) -> None:
 
 
 def expire(connection: Connection, before_minute: int) -> int:
-    """Drop the minutes before `before_minute`; returns how many rows."""
+    """Drop the oldest day of minutes before `before_minute`; returns how many rows, 0: there are none."""
+    oldest = connection.execute(select(func.min(result_minutes.c.minute))).scalar_one()
+    if oldest is None:
+        return 0
+    end = min(before_minute, oldest + DAY_MS // MINUTE_MS)
     return sum(
-        connection.execute(delete(table).where(table.c.minute < before_minute)).rowcount
+        connection.execute(delete(table).where(table.c.minute < end)).rowcount
         for table in (result_minutes, result_minute_labels)
     )
