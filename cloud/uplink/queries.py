@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from cloud.foundation.database import Database
 from cloud.uplink import store_queries
@@ -33,6 +34,11 @@ class Queries:
             rows = store_queries.page(connection, which, after, limit + 1)
             found = store_queries.named(connection, rows[:limit])
         return Page(found, rows[limit - 1].place if len(rows) > limit else None)
+
+    def in_chunks(self, which: Which, rows: int) -> Iterator[dict[str, Sequence[Any]]]:
+        """All results that are meant, oldest first, as columns of at most so many rows, named as in `Found`."""
+        with self._database.reading() as connection:
+            yield from store_queries.chunks(connection, which, rows)
 
     def account(self, which: Which, bucket: Bucket, groups: Iterable[Group] = ()) -> list[Account]:
         """Counts and histograms by time, read from what was kept as results arrived. Raises InvalidQuestion.

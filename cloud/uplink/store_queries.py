@@ -25,6 +25,14 @@ ROW = [r[field.name] for field in fields(Row)]
 """The columns of a Row, in its order."""
 
 
+_NAMED = {
+    "stream": (select(streams.c.id, streams.c.device, streams.c.epoch), ("device", "epoch")),
+    "source": (select(sources.c.id, sources.c.source), ("source",)),
+    "version": (select(versions.c.id, versions.c.model, versions.c.version), ("model", "version")),
+}
+"""What a result's integers stand for."""
+
+
 @contextmanager
 def bounded(connection: Connection) -> Iterator[None]:
     """What is asked within must be answered within PATIENCE_S. Raises InvalidQuestion."""
@@ -105,6 +113,44 @@ def named(connection: Connection, rows: Sequence[Row]) -> list[Found]:
         )
         for one in rows
     ]
+
+
+def chunks(connection: Connection, which: Which, rows: int) -> Iterator[dict[str, Sequence[Any]]]:
+    """All results that are meant, in the order of their receipt, as columns of at most so many rows.
+
+    The columns are those of `Found`. They come as they are read: memory holds one chunk, however many there are.
+    """
+    wanted = select(*ROW).where(*_conditions(which)).order_by(r.received_ms)
+    if which.device is not None:
+        wanted = wanted.where(r.stream.in_(select(streams.c.id).where(streams.c.device == which.device)))
+    found = connection.execute(wanted, execution_options={"yield_per": rows})
+    names = _Names(connection)
+    for chunk in found.partitions():
+        columns: dict[str, Sequence[Any]] = dict(
+            zip((column.name for column in ROW), zip(*chunk, strict=True), strict=True)
+        )
+        yield names.given_to(columns)
+
+
+class _Names:
+    """Names by their integers, each read once."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._known: dict[str, dict[int, Sequence[Any]]] = {name: {} for name in _NAMED}
+
+    def given_to(self, columns: dict[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+        """The columns with names instead of integers."""
+        named = dict(columns)
+        del named["stream"]
+        for integers, (wanted, told) in _NAMED.items():
+            known = self._known[integers]
+            if new := set(columns[integers]) - known.keys():
+                known |= _names(self._connection, wanted, new)
+            for place, name in enumerate(told, start=1):
+                of = {number: row[place] for number, row in known.items()}
+                named[name] = [of[number] for number in columns[integers]]
+        return named
 
 
 def account(
