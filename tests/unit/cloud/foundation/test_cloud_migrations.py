@@ -17,10 +17,13 @@ from cloud.cli import littoral
 from cloud.foundation import migrate
 from cloud.foundation.database import Database, DatabaseFailed, metadata
 from cloud.foundation.migrations.versions.v0002_account import account_for_all
+from cloud.uplink import store
 from cloud.uplink.entities import KnownVersion, ReceivedBatch
+from cloud.uplink.rules import days_to_make
 from cloud.uplink.service import Ingest
 from protos.kit.columns import Results, encode
 
+NOW_MS = 1_700_000_000_000
 ADVICE = "the steps do not make the tables that the code has. `python scripts/revision.py WHAT` writes a step with:\n"
 
 SQLITE_SCHEMA = "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'alembic%' AND name NOT LIKE 'sqlite_%'"
@@ -109,6 +112,27 @@ def test_a_database_from_before_versions_were_counted_is_taken_over_with_its_row
     database.close()
 
 
+def test_results_from_before_are_found_by_time_and_accounted_for(database_url: str) -> None:
+    def with_a_result(connection: Connection) -> None:
+        first(connection)
+        store.make_days(connection, days_to_make(NOW_MS))
+        names = [store.source_id(connection, "edge-1", "camera")]
+        connection.exec_driver_sql(f"INSERT INTO results VALUES (1, 1, {names[0]}, 1, 1, 7, 0.5, 70, 5, {NOW_MS})")
+
+    database = made(database_url, with_a_result)
+    database.migrate()
+    with database.reading() as connection:
+        minutes = connection.exec_driver_sql("SELECT minute, results, latency_03, confidence_5 FROM result_minutes")
+        assert minutes.all() == [(NOW_MS // 60_000, 1, 1, 1)]
+        labels = connection.exec_driver_sql("SELECT minute, label, results FROM result_minute_labels")
+        assert labels.all() == [(NOW_MS // 60_000, 7, 1)]
+        for table in tables(database):
+            if table.startswith("results"):
+                indexed = [index["column_names"] for index in inspect(connection).get_indexes(table)]
+                assert ["received_ms"] in indexed
+    database.close()
+
+
 def test_a_database_that_only_training_has_used_gets_the_rest(database_url: str) -> None:
     def only_models(connection: Connection) -> None:
         metadata.create_all(connection, tables=[metadata.tables["artifacts"], metadata.tables["model_versions"]])
@@ -172,7 +196,7 @@ def test_the_account_of_results_from_before_is_what_it_would_have_been(database:
     for number in range(3):
         first_seq = 1 + number * len(latencies)
         batch = ReceivedBatch(opened.stream, "edge-1", first_seq, len(latencies), results, first_seq - 1)
-        ingest.commit([batch], 1_700_000_000_000 + number * 50_000)
+        ingest.commit([batch], NOW_MS + number * 50_000)
     kept = account(database)
     with database.transaction() as connection:
         for table in kept:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -152,3 +154,21 @@ def test_a_commit_that_fails_in_its_last_statement_adds_nothing(ingest: Ingest, 
     assert (accounted(database), stored(database)) == ([], [])
     ingest.commit(arriving, NOW_MS)
     assert accounted(database) == [(NOW_MS // MINUTE_MS, 1)]
+
+
+def test_replicas_that_add_to_the_same_minutes_in_opposite_orders_do_not_stop_each_other(database: Database) -> None:
+    """Devices whose outbox is new stream to one replica, while what their old one had sent is under way at another."""
+    devices, rounds = [f"edge-{i}" for i in range(6)], 20
+    both_ready = threading.Barrier(2)
+
+    def commit(epoch: int, order: list[str]) -> None:
+        replica = Ingest(database, known)
+        streams = {device: replica.open(device, epoch) for device in order}
+        both_ready.wait()
+        for seq in range(1, 1 + rounds):
+            arriving = [batch(streams[one], seq, payload(seq, [seq % 10]), 1, device=one) for one in order]
+            replica.commit(arriving, NOW_MS)
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(commit, (1, 2), (devices, devices[::-1])))
+    assert accounted(database) == [(NOW_MS // MINUTE_MS, 2 * rounds * len(devices))]
