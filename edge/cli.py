@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,8 @@ def run(config: Path | None, **flags: object) -> None:
     """Run the agent until SIGTERM or SIGINT. One agent a data folder."""
     chosen = settings.load(EdgeSettings, config, flags)
     logs.configure(chosen.log_level)
+    # Libraries' temporary files lie there, too: a device's /tmp may be read-only, or small.
+    tempfile.tempdir = str(chosen.dir.absolute())
     # Imported here: grpc and numpy take half a second, for which --help need not wait.
     from edge.agent import Agent, AgentFailed  # noqa: PLC0415
 
