@@ -27,7 +27,7 @@ def main() -> None:
     """Write the step, by the arguments."""
     if len(sys.argv) != 2:  # noqa: PLR2004 - the program and its argument
         sys.exit(__doc__)
-    message = sys.argv[1]
+    message = sys.argv[1].rstrip(".").capitalize()
     with create_engine("sqlite://").begin() as scratch:
         migrate.upgrade(scratch)
         changes = produce_migrations(MigrationContext.configure(scratch, opts={"compare_type": True}), metadata)

@@ -13,5 +13,5 @@ down_revision = ${repr(down_revision).replace("'", '"')}
 
 
 def upgrade() -> None:
-    """${message}."""
+    """Change the tables."""
     ${upgrades}
