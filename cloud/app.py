@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import structlog
@@ -20,6 +19,7 @@ from prometheus_client import REGISTRY
 from cloud.delivery.metadata import MetadataPublisher
 from cloud.delivery.mqtt import Publisher
 from cloud.fleet import routes as fleet_routes
+from cloud.fleet.inbox import TelemetryInbox
 from cloud.fleet.mqtt import FleetMessages
 from cloud.fleet.service import Fleet
 from cloud.foundation.broker import BrokerFailed, embedded_broker
@@ -52,7 +52,6 @@ from cloud.uplink.server import CannotListen, IngestServer
 from cloud.uplink.service import Ingest
 from protos.kit.keys import KeysFailed
 from protos.kit.link import Address, Link
-from protos.v1.uplink_pb2 import Telemetry
 
 ROLES = frozenset({"api", "ingest", "publisher", "controller"})
 DRAIN_S = 10.0
@@ -137,6 +136,7 @@ class _Process:
         self._rooms = rooms
         self._stop = stop
         self._pulse = Pulse(rooms.database)
+        self._telemetry = TelemetryInbox(rooms.fleet)
         self._link: Link | None = None
         self._tasks = asyncio.TaskGroup()
         self._running: list[asyncio.Task[None]] = []
@@ -214,13 +214,14 @@ class _Process:
     def _bind_ingest(self) -> tuple[IngestServer, Merger]:
         settings, ingest = self._settings, self._rooms.ingest
         merger = Merger(ingest.commit, rows=settings.ingest_rows, wait_s=settings.ingest_ms / 1000)
-        server = IngestServer(UplinkService(ingest, merger, partial(_take_telemetry, self._rooms.fleet)))
+        server = IngestServer(UplinkService(ingest, merger, self._telemetry.put))
         server.bind(settings.host, settings.ingest_port)
         return server, merger
 
     async def _start_ingest(self, server: IngestServer, merger: Merger) -> None:
         await server.start()
         self._pulse.listeners.append(server.serving)
+        self._background("telemetry", self._telemetry.run())
         kept = Kept(self._settings.result_days, self._settings.aggregate_days, self._settings.quarantine_days)
         self._background("retention", Retention(self._rooms.ingest, kept).run())
         merging = self._task("merger", merger.run())
@@ -300,10 +301,6 @@ def _until_signalled() -> Iterator[asyncio.Event]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
-
-
-def _take_telemetry(fleet: Fleet, device: str, telemetry: Telemetry) -> None:
-    fleet.telemetry(device, telemetry, _now_ms())
 
 
 def _now_ms() -> int:

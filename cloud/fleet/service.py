@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 
 from cloud.fleet import alarms, health, rules, store
 from cloud.fleet.entities import (
@@ -20,6 +21,7 @@ from cloud.fleet.entities import (
     Standing,
     UnknownDevice,
 )
+from cloud.fleet.newest import put
 from cloud.foundation.database import Database, Transaction
 from protos.topics import DEFAULT_SLOT
 from protos.v1 import report_pb2, uplink_pb2
@@ -56,10 +58,18 @@ class Fleet:
 
     def telemetry(self, device: str, telemetry: uplink_pb2.Telemetry, now_ms: int) -> None:
         """Keep a device's newest telemetry. That of a device that never reported is dropped."""
+        self.telemetries({device: (telemetry, now_ms)})
+
+    def telemetries(self, said: Mapping[str, tuple[uplink_pb2.Telemetry, int]]) -> None:
+        """Keep the newest telemetry of several devices, with when it came, in one transaction."""
         with self._database.transaction() as transaction:
-            store.put_telemetry(transaction, device, rules.read_telemetry(telemetry, now_ms))
-            if told := rules.read_health(telemetry):
-                health.put(transaction, device, told)
+            put(
+                transaction,
+                store.telemetry,
+                {device: asdict(rules.read_telemetry(*one)) for device, one in said.items()},
+            )
+            told = {device: rules.read_health(telemetry) for device, (telemetry, _) in said.items()}
+            put(transaction, health.health, {device: asdict(one) for device, one in told.items() if one})
 
     def forget(self, device: str) -> None:
         """Forget a device's key, so that one set up anew may take its name. Raises UnknownDevice.

@@ -204,15 +204,6 @@ def put_slot(connection: Connection, device: str, slot: Slot) -> None:
         connection.execute(insert(slots).values(device=device, **values))
 
 
-def put_telemetry(connection: Connection, device: str, measured: DeviceTelemetry) -> None:
-    """Write a device's newest telemetry. A device that has not reported has none."""
-    values = asdict(measured)
-    if connection.execute(update(telemetry).where(telemetry.c.device == device).values(values)).rowcount:
-        return
-    if connection.execute(select(devices.c.id).where(devices.c.id == device)).one_or_none():
-        connection.execute(insert(telemetry).values(device=device, **values))
-
-
 def list_devices(connection: Connection, after: str, limit: int | None) -> list[Device]:
     """Devices that have reported, by id, from the first behind `after`; all of them without a limit."""
     wanted = _devices().where(devices.c.id > after).order_by(devices.c.id).limit(limit)
