@@ -157,17 +157,20 @@ def register(
 
 
 def _brought(variants: dict[str, Path], data: Path, steps: TextIO | None, labels: str) -> TrainedModel:
-    from cloud.training import bringing  # noqa: PLC0415 - --help must not wait for these imports
+    from cloud.training.quiet import native_logs_hidden  # noqa: PLC0415 - --help must not wait for these imports
 
-    held_out = bringing.held_out(data)
-    origin = Lineage(dataset=held_out.name, dataset_digest=held_out.digest, code_version=_code_version())
-    return bringing.brought(
-        {name: path.read_bytes() for name, path in variants.items()},
-        held_out,
-        bringing.steps_from(steps.read(), held_out.frames) if steps else None,
-        [name.strip() for name in labels.split(",") if name.strip()],
-        origin,
-    )
+    with native_logs_hidden(UnreadableDataset, QuantisationLoss, Unpublishable):
+        from cloud.training import bringing  # noqa: PLC0415
+
+        held_out = bringing.held_out(data)
+        origin = Lineage(dataset=held_out.name, dataset_digest=held_out.digest, code_version=_code_version())
+        return bringing.brought(
+            {name: path.read_bytes() for name, path in variants.items()},
+            held_out,
+            bringing.steps_from(steps.read(), held_out.frames) if steps else None,
+            [name.strip() for name in labels.split(",") if name.strip()],
+            origin,
+        )
 
 
 def _registry(chosen: CloudSettings, model: str) -> Registry:
