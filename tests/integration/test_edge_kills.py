@@ -124,7 +124,7 @@ def check_done(bench: Bench, life: Life) -> None:
     assert look(edge, bench.new) == (bench.new.number, State.COMMITTED)
     left = {str(path.relative_to(edge)) for path in edge.rglob("*") if path.is_file() and "metadata" not in path.parts}
     places = {f"models/{SLOT}/{place}/{file}" for place in "ab" for file in ("manifest.pb", "model.tflite")}
-    assert left == {"agent.lock", f"update-{SLOT}.json", f"models/{SLOT}/journal.json"} | places
+    assert left == {"agent.lock", f"update-{SLOT}.json", f"generation-{SLOT}", f"models/{SLOT}/journal.json"} | places
 
 
 def killed_at(number: int) -> Decide:
