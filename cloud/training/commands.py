@@ -128,7 +128,9 @@ def _variant(_context: click.Context, _parameter: click.Parameter, given: tuple[
     help="JSON: what becomes of a frame (Preprocessing in protos/v1/manifest.proto); by default pixels to 0..1.",
 )
 @click.option("--labels", default="", metavar="A,B,...", help="Names of the classes; by default their numbers.")
-@settings.options(CloudSettings, only=("dir", "database", "artifacts", "keys", "offline_keys", "patched_versions"))
+@settings.options(
+    CloudSettings, only=("dir", "database", "artifacts", "signing_keys", "offline_keys", "patched_versions")
+)
 @json_option
 def register(
     *,
