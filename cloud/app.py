@@ -40,10 +40,13 @@ from cloud.rollouts.controller import Controller
 from cloud.rollouts.metrics import RolloutStates
 from cloud.rollouts.service import Rollouts
 from cloud.routes import create_api
+from cloud.uplink import consumer_routes, query_routes
 from cloud.uplink import routes as uplink_routes
+from cloud.uplink.consumers import Consumers
 from cloud.uplink.entities import KnownVersion
 from cloud.uplink.merge import Merger
-from cloud.uplink.retention import Retention
+from cloud.uplink.queries import Queries
+from cloud.uplink.retention import Kept, Retention
 from cloud.uplink.rpc import UplinkService
 from cloud.uplink.server import CannotListen, IngestServer
 from cloud.uplink.service import Ingest
@@ -218,8 +221,8 @@ class _Process:
     async def _start_ingest(self, server: IngestServer, merger: Merger) -> None:
         await server.start()
         self._pulse.listeners.append(server.serving)
-        if days := self._settings.result_days:
-            self._background("retention", Retention(self._rooms.ingest, days).run())
+        kept = Kept(self._settings.result_days, self._settings.aggregate_days, self._settings.quarantine_days)
+        self._background("retention", Retention(self._rooms.ingest, kept).run())
         merging = self._task("merger", merger.run())
 
         async def drain() -> None:
@@ -259,6 +262,8 @@ class _Process:
             fleet_routes.router(rooms.fleet),
             rollouts_routes.router(rooms.rollouts),
             uplink_routes.router(rooms.ingest),
+            query_routes.router(Queries(rooms.database)),
+            consumer_routes.router(Consumers(rooms.database)),
         ]
         return create_api(routers, self._readiness)
 

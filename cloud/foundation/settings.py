@@ -85,6 +85,16 @@ class CloudSettings(BaseSettings):
         ge=0,
         description="Whole days (UTC) that results are kept, and their truths; 0: for ever.",
     )
+    aggregate_days: int = Field(
+        default=0,
+        ge=0,
+        description="Whole days (UTC) that counts and histograms by minute are kept; 0: for ever.",
+    )
+    quarantine_days: int = Field(
+        default=90,
+        ge=0,
+        description="Whole days (UTC) that batches in quarantine are kept; 0: for ever.",
+    )
     deployment_days: int = Field(
         default=30,
         ge=1,

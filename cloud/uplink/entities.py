@@ -129,6 +129,7 @@ class KnownVersion:
 class Quarantined:
     """A batch that was set aside, without its bytes; `size` is their number."""
 
+    id: int
     device: str
     epoch: int
     first_seq: int
