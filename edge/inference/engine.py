@@ -51,7 +51,7 @@ class Engine:
         self._output_shape = tuple(variant.output.shape)
         self._output_dtype = variant.output.dtype
         try:
-            self._frame_dtype = shapes.frame_dtype(preprocessing)
+            self.frame_dtype = shapes.frame_dtype(preprocessing)
             _check_filled(self._input_shape, prepared_shape(preprocessing))
             self._prepare = preparation(preprocessing, variant.input)
             self._interpreter = _load(model, threads)
@@ -74,8 +74,8 @@ class Engine:
 
         Raises ValueError for frames of another shape or dtype, BadModel when the interpreter fails on them.
         """
-        if frames.dtype != self._frame_dtype or frames.shape[1:] != self.frame_shape:
-            wanted = f"{self._frame_dtype.name} frames of shape {self.frame_shape}"
+        if frames.dtype != self.frame_dtype or frames.shape[1:] != self.frame_shape:
+            wanted = f"{self.frame_dtype.name} frames of shape {self.frame_shape}"
             raise ValueError(f"the model takes {wanted}, not {frames.dtype} {frames.shape[1:]}")
         outputs = np.empty((len(frames), *self._output_shape), self._output_dtype)
         for start in range(0, len(frames), self.batch):
@@ -84,7 +84,7 @@ class Engine:
 
     def measure(self) -> Cost:
         """What this model takes here, found by trying batches of several sizes; the best is used from then on."""
-        frames = np.zeros((MAX_BATCH, *self.frame_shape), self._frame_dtype)
+        frames = np.zeros((MAX_BATCH, *self.frame_shape), self.frame_dtype)
         taken_ns: dict[int, int] = {}
         for batch in MEASURED_BATCHES:
             if batch == 1 or taken_ns[1] * batch < MEASURE_NS:

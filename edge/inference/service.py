@@ -93,11 +93,6 @@ class Inference:
         return self._serving.blueprint if self._serving else None
 
     @property
-    def frame_bytes(self) -> int | None:
-        """Size of the frames that the serving model takes; None without a model."""
-        return self._serving.blueprint.frame_bytes if self._serving else None
-
-    @property
     def queued(self) -> int:
         """Frames that sources handed in and that are not settled yet."""
         return sum(intake.held for intake in self._intakes.values())
