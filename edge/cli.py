@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge.foundation.settings import EdgeSettings
+from edge.operating import commands
 from protos.kit import logs, settings
 
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ def main() -> None:
     """The agent on a device: runs the models that the cloud deploys, and sends every result once."""
 
 
+for _command in (commands.models, commands.infer, commands.rollback, commands.doctor, commands.unit):
+    main.add_command(_command)
+
+
 @main.command(
     epilog="Example: littoral-edge run --id edge-1 --dir /var/lib/littoral --broker mqtt://cloud:1883 "
     "--uplink cloud:8081 --trust trust.json --labels site=harbour,line=2"
@@ -40,6 +46,8 @@ def run(config: Path | None, **flags: object) -> None:
     """Run the agent until SIGTERM or SIGINT. One agent a data folder."""
     chosen = settings.load(EdgeSettings, config, flags)
     logs.configure(chosen.log_level)
+    # Libraries' temporary files lie there, too: a device's /tmp may be read-only, or small.
+    tempfile.tempdir = str(chosen.dir.absolute())
     # Imported here: grpc and numpy take half a second, for which --help need not wait.
     from edge.agent import Agent, AgentFailed  # noqa: PLC0415
 

@@ -6,7 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from edge.inference.entities import Cost, MalformedFrames
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.inference.entities import Blueprint, Cost, MalformedFrames
 from protos.topics import MAX_BATCH_ROWS
 
 MAX_FRAME = 2**62
@@ -65,14 +68,23 @@ def check_batch(first_frame: int, count: int, pixel_bytes: int, offset_bytes: in
         raise MalformedFrames(f"first_captured_us is {first_captured_us}: it is microseconds of Unix time, below 2**62")
 
 
-def misfit(frame_bytes: int, shape: Sequence[int]) -> str:
+def misfit(frame_bytes: int, shape: Sequence[int], value_bytes: int = 1) -> str:
     """Why frames of so many bytes are not what a model with this frame shape takes; empty if they are."""
-    if frame_bytes == math.prod(shape):
+    wanted = math.prod(shape) * value_bytes
+    if frame_bytes == wanted:
         return ""
-    return (
-        f"frames of {frame_bytes} bytes, but the model takes {' x '.join(map(str, shape))} pixels "
-        f"({math.prod(shape)} bytes)"
-    )
+    values = "pixels" if value_bytes == 1 else f"values of {value_bytes} bytes"
+    return f"frames of {frame_bytes} bytes, but the model takes {' x '.join(map(str, shape))} {values} ({wanted} bytes)"
+
+
+def unusable(pixels: NDArray[np.uint8], blueprint: Blueprint) -> str:
+    """Why frames, uint8 (n, bytes of a frame), are none for this model; empty if they are."""
+    dtype = blueprint.frame_dtype
+    if problem := misfit(pixels.shape[1], blueprint.frame_shape, dtype.itemsize):
+        return problem
+    if dtype.kind == "f" and not np.isfinite(np.ascontiguousarray(pixels).view(dtype)).all():
+        return "frames with values that are not numbers"
+    return ""
 
 
 def known(first_frame: int, count: int, accepted: int) -> int:

@@ -97,6 +97,15 @@ class Inference:
         """Size of the frames that the serving model takes; None without a model."""
         return self._serving.blueprint.frame_bytes if self._serving else None
 
+    @property
+    def queued(self) -> int:
+        """Frames that sources handed in and that are not settled yet."""
+        return sum(intake.held for intake in self._intakes.values())
+
+    def latency_histogram(self) -> tuple[tuple[int, ...], int]:
+        """Frames since the start by their latency, in the buckets of `protos.kit.latency`, and its sum, µs."""
+        return self._latencies.histogram()
+
     async def run(self) -> None:
         """Work for ever. Run it once; frames of a cancelled run are not settled, their sources hand them in again."""
         try:
@@ -155,7 +164,7 @@ class Inference:
 
     async def hand_over(self, intake: Intake, run: FrameRun) -> None:
         """Take frames of a source; returns when they have room in its queue. Frames that cannot fit are refused."""
-        if self._serving and (problem := rules.misfit(run.frame_bytes, self._serving.blueprint.frame_shape)):
+        if self._serving and (problem := rules.unusable(run.pixels, self._serving.blueprint)):
             return intake.refuse(f"frames from {run.first_frame}: {problem}")
         with self._counting(intake):
             await intake.put(run)
@@ -205,11 +214,12 @@ class Inference:
         return work
 
     def _begin(self, work: _Work, model: Answering) -> None:
-        if problem := rules.misfit(work.batch.frame_bytes, model.blueprint.frame_shape):
+        blueprint = model.blueprint
+        if problem := rules.misfit(work.batch.frame_bytes, blueprint.frame_shape, blueprint.frame_dtype.itemsize):
             return self._fail(work, problem)
         self._with_model += 1
         self._frames_with_model += len(work.batch)
-        model.answer(work.batch).add_done_callback(partial(self._answered, work, model.blueprint))
+        model.answer(work.batch).add_done_callback(partial(self._answered, work, blueprint))
         return None
 
     def _answered(self, work: _Work, blueprint: Blueprint, future: asyncio.Future[Outcome]) -> None:
