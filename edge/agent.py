@@ -19,6 +19,8 @@ from edge.delivery import entities as delivery
 from edge.delivery.mqtt import Fetcher
 from edge.delivery.trust import Trust
 from edge.delivery.trust_sources import FromApi, FromBroker, Source
+from edge.drift.entities import Limits as DriftLimits
+from edge.drift.service import DriftWatch
 from edge.foundation.clock import now_ms
 from edge.foundation.settings import FRAMES_SOCKET, EdgeSettings
 from edge.foundation.version import agent_version
@@ -32,6 +34,7 @@ from edge.models.service import ModelStore
 from edge.reporting import local, offline
 from edge.reporting import mqtt as reporting_mqtt
 from edge.reporting.service import Parts, Reporter, offer_regularly
+from edge.shadow.parts import Challenger, put_together
 from edge.update.memory import Memory
 from edge.update.mqtt import DesiredState
 from edge.update.requirements import Facts
@@ -40,6 +43,7 @@ from edge.update.steps import Limits, Steps
 from edge.uplink.entities import OutboxFailed
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
+from protos.kit.differences import Thresholds
 from protos.kit.files import remove_leftovers
 from protos.kit.keys import KeysFailed
 from protos.kit.link import Address, Link
@@ -92,6 +96,8 @@ class _Rooms:
     uplink: Uplink
     reporter: Reporter
     reports: reporting_mqtt.Reports
+    drift: DriftWatch
+    challenger: Challenger
 
 
 @contextmanager
@@ -156,20 +162,36 @@ def _wired(settings: EdgeSettings, identity: DeviceIdentity, root: bytes, outbox
     inference = Inference(outbox, InferenceLimits(settings.batch_frames, settings.latency_ms))
     uplink = Uplink(settings.uplink, device, outbox)
     pace = delivery.Limits(settings.delivery_rate, settings.delivery_jitter_s)
+    models = ModelStore.open(settings.dir / MODELS_FOLDER, slot)
+    challenger = put_together(
+        settings, slot, link=link, trust=trust, identity=identity, beside=models, offer=uplink.offer
+    )
+    inference.on_answered(challenger.shadow.take)
+    drift = _drift(settings, slot, inference, uplink)
     steps = Steps(
         Fetcher(link, trust, settings.dir / DOWNLOADS_FOLDER, pace),
-        ModelStore.open(settings.dir / MODELS_FOLDER, slot),
+        models,
         inference,
         Limits(settings.trial_s, settings.golden_timeout_s, settings.threads),
         Facts(platform.machine(), agent_version(), operators.known()),
     )
     updater = Updater(device, Memory(settings.dir, slot), steps, identity.sign, now_ms)
-    parts = Parts(updater, inference, outbox, lambda: uplink.state.value, lambda: trust.alarms)
+    parts = Parts(
+        updater, inference, outbox, lambda: uplink.state.value, lambda: (*trust.alarms, *drift.alarms), challenger
+    )
     reporter = Reporter(identity, settings.labels, slot, parts)
     reports = reporting_mqtt.Reports(link, device, reporter.report, settings.report_s)
-    updater.on_change = reports.changed
+    updater.on_change = challenger.updater.on_change = reports.changed
     desired = DesiredState(link, updater, device, slot, trust)
-    return _Rooms(outbox, inference, link, trust, updater, desired, uplink, reporter, reports)
+    return _Rooms(outbox, inference, link, trust, updater, desired, uplink, reporter, reports, drift, challenger)
+
+
+def _drift(settings: EdgeSettings, slot: str, inference: Inference, uplink: Uplink) -> DriftWatch:
+    thresholds = Thresholds(settings.drift_psi, settings.drift_p, settings.drift_shift)
+    drift = DriftWatch(slot, DriftLimits(settings.drift_s, thresholds), uplink.offer)
+    if settings.drift_s:
+        inference.on_answered(drift.take)
+    return drift
 
 
 def _trust(settings: EdgeSettings, root: bytes, link: Link) -> Trust:
@@ -184,6 +206,7 @@ async def _work(rooms: _Rooms, settings: EdgeSettings, stop: asyncio.Event) -> N
     frames = settings.dir / FRAMES_SOCKET
     await rooms.updater.serve()
     await rooms.desired.listen()
+    await rooms.challenger.desired.listen()
     async with AsyncExitStack() as doors:
         await doors.enter_async_context(frames_server(rooms.inference, frames))
         async with asyncio.TaskGroup() as group:
@@ -201,6 +224,8 @@ def _tasks(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, An
     telemetry = offer_regularly(rooms.reporter, rooms.uplink.offer_telemetry, settings.telemetry_s)
     return {
         **local_ends.tasks(settings, rooms.inference),
+        **rooms.challenger.tasks(),
+        **({"drift": rooms.drift.run()} if settings.drift_s else {}),
         "inference": rooms.inference.run(),
         "updater": rooms.updater.run(),
         "link": rooms.link.run(),

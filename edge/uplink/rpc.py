@@ -60,6 +60,7 @@ class Uplink:
         self._chance = chance
         self._wake = asyncio.Event()
         self._telemetry: Telemetry | None = None
+        self._news: dict[str, UplinkMessage] = {}  # by kind, the newest that is not yet sent
         self._stream: _Stream | None = None
         self._log = log.bind(device=device, server=target)
 
@@ -71,6 +72,11 @@ class Uplink:
     def offer_telemetry(self, telemetry: Telemetry) -> None:
         """Send it when the stream can; a newer one replaces one not yet sent. Call it on the loop of `run`."""
         self._telemetry = telemetry
+        self._wake.set()
+
+    def offer(self, news: UplinkMessage) -> None:
+        """Send it when the stream can; a newer one of its kind replaces one not yet sent. Not acknowledged."""
+        self._news[news.WhichOneof("body") or ""] = news
         self._wake.set()
 
     async def run(self) -> None:
@@ -92,7 +98,7 @@ class Uplink:
     async def _connect(self, attempt: int) -> int:
         """One stream from greeting to end; returns the number of the next attempt."""
         began = asyncio.get_running_loop().time()
-        self._stream = stream = _Stream(self._device, self._outbox, self._wake, self._take_telemetry, self._log)
+        self._stream = stream = _Stream(self._device, self._outbox, self._wake, self._take_news, self._log)
         try:
             async with grpc.aio.insecure_channel(self._target, options=_CHANNEL) as channel:
                 await stream.run(UplinkStub(channel).Connect())  # type: ignore[no-untyped-call]
@@ -103,9 +109,12 @@ class Uplink:
         lasted_s = asyncio.get_running_loop().time() - began
         return rules.next_attempt(attempt, settled=stream.settled, lasted_s=lasted_s)
 
-    def _take_telemetry(self) -> Telemetry | None:
-        telemetry, self._telemetry = self._telemetry, None
-        return telemetry
+    def _take_news(self) -> list[UplinkMessage]:
+        news, self._news = list(self._news.values()), {}
+        if self._telemetry:
+            news.append(UplinkMessage(telemetry=self._telemetry))
+            self._telemetry = None
+        return news
 
 
 class _Stream:
@@ -116,7 +125,7 @@ class _Stream:
         device: str,
         outbox: Outbox,
         wake: asyncio.Event,
-        take_telemetry: Callable[[], Telemetry | None],
+        take_news: Callable[[], list[UplinkMessage]],
         logger: structlog.typing.FilteringBoundLogger,
     ) -> None:
         self.welcomed = False
@@ -124,7 +133,7 @@ class _Stream:
         self._device = device
         self._outbox = outbox
         self._wake = wake  # something may be sent: new results, telemetry, room in the window
-        self._take_telemetry = take_telemetry
+        self._take_news = take_news
         self._log = logger
         self._done = asyncio.Event()  # more is settled than is deleted
         self._window = Window(size=0, sent=0, done=0)
@@ -199,8 +208,8 @@ class _Stream:
 
     async def _send_some(self, call: _Call) -> bool:
         await self._silence()
-        if telemetry := self._take_telemetry():
-            await call.write(UplinkMessage(telemetry=telemetry))
+        for news in self._take_news():
+            await call.write(news)
         if not self._window.room or self._window.sent >= self._outbox.ledger.last_seq:
             return False
         limit = min(self._window.room, READ_AT_ONCE)

@@ -85,7 +85,7 @@ def psi(reference: Sequence[int], seen: Sequence[int]) -> float:
     before, after = _aligned(reference, seen)
     if not before.sum() or not after.sum():
         return 0.0
-    p, q = (_shares(counts) for counts in (before, after))
+    p, q = _shares(before), _shares(after)
     return float(((q - p) * np.log(q / p)).sum())
 
 
@@ -117,7 +117,7 @@ def kolmogorov(x: float) -> float:
     """Share of Kolmogorov's distribution above x."""
     if x < 0.2:  # noqa: PLR2004 - there the series needs more terms than 1 - 1e-12 is worth
         return 1.0
-    terms = ((-1) ** (term - 1) * math.exp(-2 * (term * x) ** 2) for term in range(1, TERMS))
+    terms = ((1 if term % 2 else -1) * math.exp(-2 * (term * x) ** 2) for term in range(1, TERMS))
     return min(1.0, max(0.0, 2 * sum(terms)))
 
 
@@ -174,7 +174,8 @@ def _shift(before: ChannelSketch, frames: int, after: ChannelSketch, frames_afte
 
 def _shares(counts: Floats) -> Floats:
     filled = counts + PSEUDO
-    return filled / filled.sum()
+    shares: Floats = filled / filled.sum()
+    return shares
 
 
 def _aligned(first: Sequence[int], second: Sequence[int]) -> tuple[Floats, Floats]:

@@ -6,7 +6,7 @@ A sketch of a minute and one of a thousand devices have the same size, and sketc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableSequence, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ CONFIDENCE_EDGES = np.array(
 )
 """Finer towards 1, where a model that knows its trade has most of its answers."""
 CONFIDENCE_BINS = len(CONFIDENCE_EDGES) + 1
+
+CHANGE_BINS = 21
+"""Of a change of confidence, -1 to 1; the middle one holds what is smaller than a twentieth."""
+_CHANGE_EDGES = np.linspace(-1, 1, CHANGE_BINS + 1)[1:-1]
 
 MOST_LABELS = 1024
 """Classes that are told apart; all above share the last place."""
@@ -82,9 +86,7 @@ class Tally:
         )
         if self._looked_at:
             for means, mean_squares, squares, low, high in zip(*self._sums, self._min, self._max, strict=True):
-                made.channels.add(
-                    means=means, mean_squares=mean_squares, squares=squares, min=int(low), max=int(high)
-                )
+                made.channels.add(means=means, mean_squares=mean_squares, squares=squares, min=int(low), max=int(high))
         return made
 
 
@@ -97,6 +99,12 @@ def channels_of(frame_shape: Sequence[int]) -> int:
 def confidence_counts(confidences: NDArray[np.float32]) -> Counts:
     """Frames by bin of confidence, (CONFIDENCE_BINS,)."""
     return np.bincount(np.searchsorted(CONFIDENCE_EDGES, confidences, side="right"), minlength=CONFIDENCE_BINS)
+
+
+def change_counts(before: NDArray[np.float32], after: NDArray[np.float32]) -> Counts:
+    """Frames by bin of the change of their confidences (n,), (CHANGE_BINS,)."""
+    change = after.astype(np.float64) - before
+    return np.bincount(np.searchsorted(_CHANGE_EDGES, change, side="right"), minlength=CHANGE_BINS)
 
 
 def added(sketches: Iterable[Sketch]) -> Sketch:
@@ -141,7 +149,7 @@ def cost_quantile(counts: Sequence[int], share: float) -> float:
     return float(2 ** ((int(np.searchsorted(upto, share * upto[-1])) + 0.5) / _COST_STEPS))
 
 
-def _add_counts(total: list[int], counts: Sequence[int]) -> None:
+def _add_counts(total: MutableSequence[int], counts: Sequence[int]) -> None:
     for place, count in enumerate(counts):
         if place < len(total):
             total[place] += count
