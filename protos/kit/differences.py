@@ -22,6 +22,9 @@ PSEUDO = 0.5
 LEAST_SPREAD = 1.0
 """Grey levels: frames that are all alike in the reference must not make a shift of half a level an alarm."""
 
+SURE = 3.0
+"""Standard errors by which a shift must be past its threshold: few frames are looked at in a short window."""
+
 TERMS = 100
 ROUNDS = 1000
 PRECISE = 1e-12
@@ -33,7 +36,7 @@ Floats = NDArray[np.float64]
 class Difference:
     """Of what was seen in `frames` frames from a reference. psi: 0 is none; p: how likely chance alone makes as much.
 
-    input_shift: of the frames' mean pixel, in standard deviations of the reference's frames.
+    input_shift: of the mean pixel of the `looked_at` frames, in standard deviations of the reference's frames.
     """
 
     frames: int
@@ -42,6 +45,7 @@ class Difference:
     confidences_psi: float
     confidences_p: float
     input_shift: float
+    looked_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,7 @@ def difference(reference: Sketch, seen: Sketch) -> Difference:
         confidences_psi=psi(reference.confidences, seen.confidences),
         confidences_p=kolmogorov_smirnov(reference.confidences, seen.confidences),
         input_shift=_input_shift(reference, seen),
+        looked_at=seen.looked_at,
     )
 
 
@@ -75,7 +80,7 @@ def alarm(found: Difference, thresholds: Thresholds) -> str:
         )
         if size >= thresholds.psi and p < thresholds.p
     ]
-    if found.input_shift >= thresholds.shift:
+    if found.looked_at and found.input_shift - SURE / math.sqrt(found.looked_at) >= thresholds.shift:
         past.append(f"pixels shifted by {found.input_shift:.1f} standard deviations")
     return ", ".join(past)
 
