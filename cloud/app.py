@@ -19,6 +19,8 @@ from fastapi import FastAPI
 
 from cloud.delivery.metadata import MetadataPublisher
 from cloud.delivery.mqtt import Publisher
+from cloud.drift import routes as drift_routes
+from cloud.drift.service import Drifts
 from cloud.fleet import routes as fleet_routes
 from cloud.fleet.mqtt import FleetMessages
 from cloud.fleet.service import Fleet
@@ -36,15 +38,18 @@ from cloud.rollouts import routes as rollouts_routes
 from cloud.rollouts.controller import Controller
 from cloud.rollouts.service import Rollouts
 from cloud.routes import create_api
+from cloud.shadow import routes as shadow_routes
+from cloud.shadow.service import Shadows
 from cloud.uplink import routes as uplink_routes
 from cloud.uplink.entities import KnownVersion
 from cloud.uplink.merge import Merger
 from cloud.uplink.retention import Retention
 from cloud.uplink.rpc import CannotListen, IngestServer, UplinkService
 from cloud.uplink.service import Ingest
+from protos.kit.differences import Thresholds
 from protos.kit.keys import KeysFailed
 from protos.kit.link import Address, Link
-from protos.v1.uplink_pb2 import Telemetry
+from protos.v1.uplink_pb2 import Telemetry, UplinkMessage
 
 ROLES = frozenset({"api", "ingest", "publisher", "controller"})
 DRAIN_S = 10.0
@@ -69,6 +74,8 @@ class Rooms:
     fleet: Fleet
     rollouts: Rollouts
     ingest: Ingest
+    drifts: Drifts
+    shadows: Shadows
 
 
 @contextmanager
@@ -87,8 +94,12 @@ def compose(settings: CloudSettings) -> Iterator[Rooms]:
         raise StartFailed(str(error)) from error
     fleet = Fleet(database)
     rollouts = Rollouts(database, registry, fleet, identity.sign, settings.deployment_days)
+    thresholds = Thresholds(settings.drift_psi, settings.drift_p, settings.drift_shift)
+    drifts = Drifts(database, registry, thresholds)
+    shadows = Shadows(database, registry, fleet, identity.sign, settings.deployment_days)
+    ingest = Ingest(database, known_versions(registry))
     try:
-        yield Rooms(database, trust, registry, fleet, rollouts, Ingest(database, known_versions(registry)))
+        yield Rooms(database, trust, registry, fleet, rollouts, ingest, drifts, shadows)
     finally:
         database.close()
 
@@ -194,7 +205,11 @@ class _Process:
     def _bind_ingest(self) -> tuple[IngestServer, Merger]:
         settings, ingest = self._settings, self._rooms.ingest
         merger = Merger(ingest.commit, rows=settings.ingest_rows, wait_s=settings.ingest_ms / 1000)
-        server = IngestServer(UplinkService(ingest, merger, partial(_take_telemetry, self._rooms.fleet)))
+        server = IngestServer(
+            UplinkService(
+                ingest, merger, partial(_take_telemetry, self._rooms.fleet), partial(_take_watched, self._rooms)
+            )
+        )
         server.bind(settings.host, settings.ingest_port)
         return server, merger
 
@@ -245,6 +260,8 @@ class _Process:
             fleet_routes.router(rooms.fleet),
             rollouts_routes.router(rooms.rollouts),
             uplink_routes.router(rooms.ingest),
+            drift_routes.router(rooms.drifts),
+            shadow_routes.router(rooms.shadows),
         ]
         return create_api(routers, self._readiness)
 
@@ -306,6 +323,13 @@ def _until_signalled() -> Iterator[asyncio.Event]:
 
 def _take_telemetry(fleet: Fleet, device: str, telemetry: Telemetry) -> None:
     fleet.telemetry(device, telemetry, _now_ms())
+
+
+def _take_watched(rooms: Rooms, device: str, message: UplinkMessage) -> None:
+    if message.HasField("drift"):
+        rooms.drifts.take(device, message.drift, _now_ms())
+    else:
+        rooms.shadows.take(device, message.comparison, _now_ms())
 
 
 def _now_ms() -> int:

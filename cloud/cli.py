@@ -40,6 +40,8 @@ COMMANDS = {
     "serve": Lazy("cloud.commands", "serve_command", "Run the cloud: API, ingest, publisher, controller."),
     "devices": Lazy("cloud.fleet.commands", "devices", "Devices: what they run and what they proved."),
     "rollout": Lazy("cloud.rollouts.commands", "rollout", "Roll a model version out, watch it, stop it."),
+    "drift": Lazy("cloud.drift.commands", "drift", "Whether models still see and say what they were made for."),
+    "shadow": Lazy("cloud.shadow.commands", "shadow", "A challenger beside the champion, on the same frames."),
     "watch-mqtt": Lazy("cloud.delivery.commands", "watch_mqtt", "Show what crosses the broker, decoded."),
     "results": Lazy("cloud.uplink.commands", "results", "Results that the devices sent."),
     "audit": Lazy("cloud.uplink.commands", "audit", "Whether what was sent is stored, once."),

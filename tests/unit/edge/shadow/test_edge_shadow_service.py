@@ -1,4 +1,4 @@
-"""A challenger beside the champion, whatever it does: the champion's results are all there, and the comparison is right."""
+"""A challenger beside the champion, whatever it does: the champion loses nothing, and the comparison is right."""
 
 from __future__ import annotations
 
@@ -86,8 +86,7 @@ class Device:
 
     async def ended(self) -> Comparison:
         """The word that the challenger has ended."""
-        while not (self.told and self.told[-1].ended):
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(self.told and self.told[-1].ended))
         return self.told[-1]
 
     @property
@@ -100,6 +99,11 @@ class Device:
     def target(self, generation: int = 1, share: float = 1.0, manifest: bytes = CHALLENGER) -> None:
         """This challenger is desired."""
         self.ports.target = Target("default.shadow", "m", 2, manifest, generation, 0, 2**60, "", share)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110 - the state is polled as a person would look at it
+        await asyncio.sleep(0.01)
 
 
 class _Desired:
@@ -153,6 +157,10 @@ def hostile_challenger(folder: Path, text: str = "") -> Blueprint:
     return Blueprint(file, variant, tiny_models.preprocessing(), 1, CHALLENGER, "m", 2)
 
 
+def text_of(file: Path) -> str:
+    return file.read_text().strip()
+
+
 REAL: Start = partial(supervisor.start, hang_s=HANG_S)
 
 
@@ -185,8 +193,7 @@ def test_the_comparison_is_told_and_says_what_was_compared(tmp_path: Path) -> No
         device.target(generation=3)
         await device.shadow.use(challenger())
         await device.feed(2)
-        while not device.told:
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(device.told))
         told = device.told[-1]
         assert (told.slot, told.generation, told.share) == ("default", 3, 1.0)
         assert (told.champion, told.challenger, told.compared, told.ended) == (CHAMPION, CHALLENGER, 20, "")
@@ -247,7 +254,7 @@ def test_a_challenger_works_when_nobody_else_would_and_is_ended_first(
         pid = device.shadow.pid
         assert pid
         assert os.getpriority(os.PRIO_PROCESS, pid) == 19
-        assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "900"
+        assert text_of(Path(f"/proc/{pid}/oom_score_adj")) == "900"
 
     play(tmp_path, scene, REAL)
 
