@@ -65,6 +65,7 @@ class SimulatedIngest(UplinkServicer):
         while message := await self._next(messages, context, owing=unacknowledged > 0):
             if message.WhichOneof("body") == "telemetry":
                 self.telemetry.append(message.telemetry)
+            if message.WhichOneof("body") != "batch":
                 continue
             self.batches_after_s.append(asyncio.get_running_loop().time() - began)
             unacknowledged += 1
