@@ -31,8 +31,8 @@ from cloud.identity import routes as identity_routes
 from cloud.identity.service import Identity
 from cloud.identity.trust import FleetTrust
 from cloud.registry import routes as registry_routes
-from cloud.registry.blobs import Blobs
 from cloud.registry.entities import UnknownModel
+from cloud.registry.kept import kept
 from cloud.registry.service import Registry
 from cloud.rollouts import routes as rollouts_routes
 from cloud.rollouts.controller import Controller
@@ -85,9 +85,9 @@ def compose(settings: CloudSettings) -> Iterator[Rooms]:
         settings.dir.mkdir(parents=True, exist_ok=True)
         database = Database(settings.database_url)
         database.create()
-        identity = Identity(settings.dir)
+        identity = Identity(settings.dir, settings.keys)
         trust = FleetTrust.of(settings, database, identity)
-        blobs, patched = Blobs(settings.blobs), settings.patched_versions
+        blobs, patched = kept(settings, database), settings.patched_versions
         registry = Registry(database, blobs, identity.sign, trust.list_version, patched_versions=patched)
         trust.prepare(registry.registered, _now_ms())
     except (DatabaseFailed, KeysFailed, OSError) as error:

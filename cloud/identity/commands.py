@@ -24,7 +24,7 @@ from protos.kit.keys import KeysFailed
 
 MAX_FILE_BYTES = 1024 * 1024
 
-folder_options = settings.options(CloudSettings, only=["dir", "database", "offline_keys"])
+folder_options = settings.options(CloudSettings, only=["dir", "database", "keys", "offline_keys"])
 
 
 @click.group(epilog="Example: littoral keys list")
@@ -149,7 +149,7 @@ def _opened(config: Path | None, flags: dict[str, Any], *, new: bool = False) ->
         database = Database(chosen.database_url)
         database.create()
         try:
-            yield FleetTrust.of(chosen, database, Identity(chosen.dir))
+            yield FleetTrust.of(chosen, database, Identity(chosen.dir, chosen.keys))
         finally:
             database.close()
     except (DatabaseFailed, KeysFailed, OSError) as error:

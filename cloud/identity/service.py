@@ -20,13 +20,14 @@ NEXT_DIRECTOR = "deployment-next"
 
 
 class Identity:
-    """The keys in `folder`/keys, made on first use, and read again when another process has replaced one.
+    """The keys in `keys` (none: `folder`/keys), made on first use, and read again when another process replaced one.
 
     Raises KeysFailed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keys: Path | None = None) -> None:
         self.folder = folder
+        self.keys = keys or folder / "keys"
         self._read: dict[str, tuple[tuple[int, int], Ed25519PrivateKey]] = {}
         self.public()
 
@@ -65,7 +66,7 @@ class Identity:
         return self._read[role][1]
 
     def _path(self, role: str) -> Path:
-        return self.folder / "keys" / f"{role}.key"
+        return self.keys / f"{role}.key"
 
 
 def _stamp(path: Path) -> tuple[int, int]:

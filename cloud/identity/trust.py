@@ -55,7 +55,7 @@ class FleetTrust:
     """The metadata of one fleet. `now_ms` is Unix time. All methods raise KeysFailed that says what to do."""
 
     def __init__(self, database: Database, identity: Identity, offline: Path, lifetimes: Lifetimes) -> None:
-        self.signers = Signers(identity.folder / "keys", offline)
+        self.signers = Signers(identity.keys, offline)
         self.trust_path = identity.folder / "trust.json"
         self._database = database
         self._identity = identity
@@ -159,6 +159,7 @@ class FleetTrust:
         text = json.dumps(self.trust(), indent=2) + "\n"
         try:
             if not self.trust_path.exists() or self.trust_path.read_text() != text:
+                self.trust_path.parent.mkdir(parents=True, exist_ok=True)
                 write_durably(self.trust_path, text.encode())
         except OSError as error:
             raise KeysFailed(f"{self.trust_path} cannot be written: {error.strerror}") from error

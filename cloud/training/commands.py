@@ -15,8 +15,8 @@ from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
 from cloud.identity.service import Identity
 from cloud.identity.trust import FleetTrust
-from cloud.registry.blobs import Blobs
 from cloud.registry.entities import Unpublishable, described
+from cloud.registry.kept import kept
 from cloud.registry.service import Registry
 from cloud.training.entities import Options, QuantisationLoss, Step, TrainedModel, UnreadableDataset
 from protos import topics
@@ -58,7 +58,7 @@ def _model_name(_context: click.Context, _parameter: click.Parameter, value: str
     "--architecture", "architectures", multiple=True, metavar="NAME", help="Only for such devices, as uname -m says."
 )
 @click.option("--agent-version", default="", metavar="X.Y", help="Only for agents from this version on.")
-@settings.options(CloudSettings, only=("dir", "database", "offline_keys", "patched_versions"))
+@settings.options(CloudSettings, only=("dir", "database", "artifacts", "keys", "offline_keys", "patched_versions"))
 @json_option
 def train(
     *,
@@ -94,10 +94,10 @@ def train(
 
 def _registry(chosen: CloudSettings, model: str) -> Registry:
     """The registry, ready to take a version of `model`."""
-    database, identity = Database(chosen.database_url), Identity(chosen.dir)
+    database, identity = Database(chosen.database_url), Identity(chosen.dir, chosen.keys)
     database.create()
     trust = FleetTrust.of(chosen, database, identity)
-    blobs, patched = Blobs(chosen.blobs), chosen.patched_versions
+    blobs, patched = kept(chosen, database), chosen.patched_versions
     registry = Registry(database, blobs, identity.sign, trust.list_version, patched_versions=patched)
     trust.prepare(registry.registered, _now_ms())
     trust.check_delegated(model, _now_ms())
