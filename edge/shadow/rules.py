@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MOST_FRAMES = 64
+MOST_FRAMES = 512
 """Frames that a challenger is given at once: it works at the lowest priority, and must not seem to hang for that."""
 
 BOUND_US = 20_000.0

@@ -158,7 +158,7 @@ class Shadow:
                     async with asyncio.timeout(self._every_s):
                         await self._bell.wait()
                 self._bell.clear()
-                if self._worker and self._worker.crashes:  # while it had nothing to do: else its frames would tell
+                if self._worker and self._worker.crashes and not self._asked:  # else its frames will tell why
                     self._end("its process ended by itself")
                 await self._close()
                 await self._tell()

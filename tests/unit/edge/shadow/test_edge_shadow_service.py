@@ -193,10 +193,10 @@ def test_the_comparison_is_told_and_says_what_was_compared(tmp_path: Path) -> No
         device.target(generation=3)
         await device.shadow.use(challenger())
         await device.feed(2)
-        await until(lambda: bool(device.told))
+        await until(lambda: bool(device.told and device.told[-1].compared == 20))
         told = device.told[-1]
         assert (told.slot, told.generation, told.share) == ("default", 3, 1.0)
-        assert (told.champion, told.challenger, told.compared, told.ended) == (CHAMPION, CHALLENGER, 20, "")
+        assert (told.champion, told.challenger, told.offered, told.ended) == (CHAMPION, CHALLENGER, 20, "")
 
     play(tmp_path, scene)
 
