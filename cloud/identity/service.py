@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class Identity:
     def __init__(self, folder: Path, keys: Path | None = None) -> None:
         self.folder = folder
         self.keys = keys or folder / "keys"
+        self._director = DIRECTOR
         self._read: dict[str, tuple[tuple[int, int], Ed25519PrivateKey]] = {}
         self.public()
 
@@ -53,12 +55,20 @@ class Identity:
         """
         path = self._path(NEXT_DIRECTOR)
         if path.exists() and directors and set(self.next_director()) <= set(directors):
-            path.replace(self._path(DIRECTOR))
-            sync_folder(path.parent)
+            self._take_up(path)
         return set(self.public()[DIRECTOR]) <= set(directors)
 
+    def _take_up(self, following: Path) -> None:
+        try:
+            following.replace(self._path(DIRECTOR))
+            sync_folder(following.parent)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+            self._director = NEXT_DIRECTOR  # keys that are only mounted here, as a Secret is
+
     def _key(self, role: str) -> Ed25519PrivateKey:
-        path = self._path(role)
+        path = self._path(self._director if role == DIRECTOR else role)
         is_gone = role in self._read and not path.exists()  # then what is known goes on until the next start
         if not is_gone and (role not in self._read or _stamp(path) != self._read[role][0]):
             key = load_or_create(path)

@@ -104,7 +104,7 @@ class DriftWatch:
 
     def _look(self, window: _Window, batch: MicroBatch) -> None:
         now_ns = time.monotonic_ns()
-        if now_ns - self._looked_ns >= rules.LOOK_NS:
+        if window.blueprint.frame_dtype == np.uint8 and now_ns - self._looked_ns >= rules.LOOK_NS:
             self._looked_ns = now_ns
             pixels = batch.runs[0].pixels
             window.tally.look(pixels[:: rules.stride(len(pixels))])

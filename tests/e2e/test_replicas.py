@@ -51,7 +51,16 @@ class Replicated(World):
         self.processes.run("train", [*command, "--epochs", str(epochs), *shared], self.watch, visible=visible)
 
     def _shared(self) -> list[str]:
-        return ["--database", self._database, "--artifacts", "database", "--keys", "keys", "--broker", self.broker_url]
+        return [
+            "--database",
+            self._database,
+            "--artifacts",
+            "database",
+            "--signing-keys",
+            "keys",
+            "--broker",
+            self.broker_url,
+        ]
 
 
 @pytest.fixture
