@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -18,6 +19,8 @@ from prometheus_client import REGISTRY
 
 from cloud.delivery.metadata import MetadataPublisher
 from cloud.delivery.mqtt import Publisher
+from cloud.drift import routes as drift_routes
+from cloud.drift.service import Drifts
 from cloud.fleet import routes as fleet_routes
 from cloud.fleet.inbox import TelemetryInbox
 from cloud.fleet.mqtt import FleetMessages
@@ -40,6 +43,8 @@ from cloud.rollouts.controller import Controller
 from cloud.rollouts.metrics import RolloutStates
 from cloud.rollouts.service import Rollouts
 from cloud.routes import create_api
+from cloud.shadow import routes as shadow_routes
+from cloud.shadow.service import Shadows
 from cloud.uplink import consumer_routes, query_routes
 from cloud.uplink import routes as uplink_routes
 from cloud.uplink.consumers import Consumers
@@ -50,8 +55,10 @@ from cloud.uplink.retention import Kept, Retention
 from cloud.uplink.rpc import UplinkService
 from cloud.uplink.server import CannotListen, IngestServer
 from cloud.uplink.service import Ingest
+from protos.kit.differences import Thresholds
 from protos.kit.keys import KeysFailed
 from protos.kit.link import Address, Link
+from protos.v1.uplink_pb2 import UplinkMessage
 
 ROLES = frozenset({"api", "ingest", "publisher", "controller"})
 DRAIN_S = 10.0
@@ -75,6 +82,8 @@ class Rooms:
     fleet: Fleet
     rollouts: Rollouts
     ingest: Ingest
+    drifts: Drifts
+    shadows: Shadows
 
 
 @contextmanager
@@ -93,8 +102,12 @@ def compose(settings: CloudSettings) -> Iterator[Rooms]:
         raise StartFailed(str(error)) from error
     fleet = Fleet(database)
     rollouts = Rollouts(database, registry, fleet, identity.sign, settings.deployment_days)
+    thresholds = Thresholds(settings.drift_psi, settings.drift_p, settings.drift_shift)
+    drifts = Drifts(database, registry, thresholds)
+    shadows = Shadows(database, registry, fleet, identity.sign, settings.deployment_days)
+    ingest = Ingest(database, known_versions(registry))
     try:
-        yield Rooms(database, trust, registry, fleet, rollouts, Ingest(database, known_versions(registry)))
+        yield Rooms(database, trust, registry, fleet, rollouts, ingest, drifts, shadows)
     finally:
         database.close()
 
@@ -214,7 +227,7 @@ class _Process:
     def _bind_ingest(self) -> tuple[IngestServer, Merger]:
         settings, ingest = self._settings, self._rooms.ingest
         merger = Merger(ingest.commit, rows=settings.ingest_rows, wait_s=settings.ingest_ms / 1000)
-        server = IngestServer(UplinkService(ingest, merger, self._telemetry.put))
+        server = IngestServer(UplinkService(ingest, merger, self._telemetry.put, partial(_take_watched, self._rooms)))
         server.bind(settings.host, settings.ingest_port)
         return server, merger
 
@@ -265,6 +278,8 @@ class _Process:
             uplink_routes.router(rooms.ingest),
             query_routes.router(Queries(rooms.database)),
             consumer_routes.router(Consumers(rooms.database)),
+            drift_routes.router(rooms.drifts),
+            shadow_routes.router(rooms.shadows),
         ]
         return create_api(routers, self._readiness)
 
@@ -301,6 +316,13 @@ def _until_signalled() -> Iterator[asyncio.Event]:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def _take_watched(rooms: Rooms, device: str, message: UplinkMessage) -> None:
+    if message.HasField("drift"):
+        rooms.drifts.take(device, message.drift, _now_ms())
+    else:
+        rooms.shadows.take(device, message.comparison, _now_ms())
 
 
 def _now_ms() -> int:

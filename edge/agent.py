@@ -19,6 +19,8 @@ from edge.delivery import entities as delivery
 from edge.delivery.mqtt import Fetcher
 from edge.delivery.trust import Trust
 from edge.delivery.trust_sources import FromApi, FromBroker, Source
+from edge.drift.entities import Limits as DriftLimits
+from edge.drift.service import DriftWatch
 from edge.foundation import sd_notify
 from edge.foundation.clock import now_ms
 from edge.foundation.settings import FRAMES_SOCKET, EdgeSettings
@@ -35,6 +37,7 @@ from edge.reporting import local, offline
 from edge.reporting import mqtt as reporting_mqtt
 from edge.reporting.health import Health
 from edge.reporting.service import Parts, Reporter, offer_regularly
+from edge.shadow.parts import Challenger, put_together
 from edge.update.memory import Memory
 from edge.update.mqtt import DesiredState
 from edge.update.requirements import Facts
@@ -43,6 +46,7 @@ from edge.update.steps import Limits, Steps
 from edge.uplink.entities import OutboxFailed
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
+from protos.kit.differences import Thresholds
 from protos.kit.files import remove_leftovers
 from protos.kit.keys import KeysFailed
 from protos.kit.link import Address, Link
@@ -95,6 +99,8 @@ class _Rooms:
     uplink: Uplink
     reporter: Reporter
     reports: reporting_mqtt.Reports
+    drift: DriftWatch
+    challenger: Challenger
     parts: Parts
     health: Health
 
@@ -168,20 +174,50 @@ def _wired(settings: EdgeSettings, identity: DeviceIdentity, root: bytes, outbox
     uplink = Uplink(settings.uplink, device, outbox)
     uplink.rate = settings.uplink_rate
     pace = delivery.Limits(settings.delivery_rate, settings.delivery_jitter_s)
+    models = ModelStore.open(settings.dir / MODELS_FOLDER, slot)
+    challenger = put_together(
+        settings, slot, link=link, trust=trust, identity=identity, beside=models, offer=uplink.offer
+    )
+    inference.on_answered(challenger.shadow.take)
+    drift = _drift(settings, slot, inference, uplink)
     steps = Steps(
         Fetcher(link, trust, settings.dir / DOWNLOADS_FOLDER, pace),
-        ModelStore.open(settings.dir / MODELS_FOLDER, slot),
+        models,
         inference,
         Limits(settings.trial_s, settings.golden_timeout_s, settings.threads),
         Facts(platform.machine(), agent_version(), operators.known()),
     )
     updater = Updater(device, Memory(settings.dir, slot), steps, identity.sign, now_ms)
-    parts = Parts(updater, inference, outbox, lambda: uplink.state.value, lambda: trust.alarms)
+    parts = Parts(
+        updater, inference, outbox, lambda: uplink.state.value, lambda: (*trust.alarms, *drift.alarms), challenger
+    )
     reporter = Reporter(identity, settings.labels, slot, parts, settings.dir)
     reports = reporting_mqtt.Reports(link, device, reporter.report, settings.report_s)
-    updater.on_change = reports.changed
+    updater.on_change = challenger.updater.on_change = reports.changed
     desired = DesiredState(link, updater, device, slot, trust)
-    return _Rooms(outbox, inference, link, trust, updater, desired, uplink, reporter, reports, parts, Health(inference))
+    return _Rooms(
+        outbox=outbox,
+        inference=inference,
+        link=link,
+        trust=trust,
+        updater=updater,
+        desired=desired,
+        uplink=uplink,
+        reporter=reporter,
+        reports=reports,
+        drift=drift,
+        challenger=challenger,
+        parts=parts,
+        health=Health(inference),
+    )
+
+
+def _drift(settings: EdgeSettings, slot: str, inference: Inference, uplink: Uplink) -> DriftWatch:
+    thresholds = Thresholds(settings.drift_psi, settings.drift_p, settings.drift_shift)
+    drift = DriftWatch(slot, DriftLimits(settings.drift_s, thresholds), uplink.offer)
+    if settings.drift_s:
+        inference.on_answered(drift.take)
+    return drift
 
 
 def _trust(settings: EdgeSettings, root: bytes, link: Link) -> Trust:
@@ -196,6 +232,7 @@ async def _work(rooms: _Rooms, settings: EdgeSettings, stop: asyncio.Event) -> N
     frames = settings.dir / FRAMES_SOCKET
     await rooms.updater.serve()
     await rooms.desired.listen()
+    await rooms.challenger.desired.listen()
     async with AsyncExitStack() as doors:
         ports = Ports(settings.infer_http_port, settings.infer_grpc_port)
         await doors.enter_async_context(frames_server(rooms.inference, frames, ports))
@@ -216,6 +253,8 @@ def _tasks(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, An
     telemetry = offer_regularly(rooms.reporter, rooms.uplink.offer_telemetry, settings.telemetry_s)
     return {
         **local_ends.tasks(settings, rooms.inference),
+        **rooms.challenger.tasks(),
+        **({"drift": rooms.drift.run()} if settings.drift_s else {}),
         "inference": rooms.inference.run(),
         "updater": rooms.updater.run(),
         "link": rooms.link.run(),

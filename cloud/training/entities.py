@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from protos.v1.manifest_pb2 import GoldenVector, Lineage, Preprocessing, Variant, VariantOperators
+from protos.v1.sketches_pb2 import Reference
 
 FLOAT = "float32"
 INT8 = "int8"
@@ -55,3 +56,4 @@ class TrainedModel:
     golden: tuple[GoldenVector, ...]
     lineage: Lineage
     operators: tuple[VariantOperators, ...] = ()
+    references: tuple[Reference, ...] = ()

@@ -11,7 +11,7 @@ from cloud.registry.service import Registry
 from cloud.training import operators, rules
 from cloud.training.datasets import Dataset
 from cloud.training.entities import FLOAT, INT8, Options, Progress, TrainedModel
-from cloud.training.evaluation import Judgement, golden_vectors, judge, preprocessing
+from cloud.training.evaluation import Judgement, golden_vectors, judge, preprocessing, reference
 from protos.v1.manifest_pb2 import Lineage, Manifest, Metric, Requirements
 
 VARIANTS = (INT8, FLOAT)
@@ -51,6 +51,7 @@ def judged(dataset: Dataset, files: Mapping[str, bytes], origin: Lineage) -> Tra
         golden=golden_vectors(judgements, dataset.test_images),
         lineage=origin,
         operators=tuple(operators.of_variants(files)),
+        references=tuple(reference(judgement, dataset.test_images) for judgement in judgements.values()),
     )
 
 
@@ -77,6 +78,7 @@ def draft(trained: TrainedModel, model: str, requires: Requirements | None = Non
             Metric(name=METRICS[name], value=trained.accuracy[name]) for name in METRICS if name in trained.accuracy
         ],
         golden=trained.golden,
+        references=trained.references,
         lineage=trained.lineage,
         requirements=requirements,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 
 import grpc
 import structlog
@@ -25,6 +26,7 @@ HELLO_S = 10.0
 RETRY_MS = 1000
 
 OnTelemetry = Callable[[str, uplink_pb2.Telemetry], None]
+OnWatched = Callable[[str, uplink_pb2.UplinkMessage], None]
 Messages = AsyncIterator[uplink_pb2.UplinkMessage]
 Context = ServicerContext[uplink_pb2.UplinkMessage, uplink_pb2.UplinkReply]
 Write = Callable[[uplink_pb2.UplinkReply], Awaitable[None]]
@@ -45,12 +47,17 @@ def _stops() -> _Ended:
 
 
 class UplinkService(uplink_pb2_grpc.UplinkServicer):
-    """One `Connect` for each device's stream. `on_telemetry` is called in a thread, with the device's id."""
+    """One `Connect` for each device's stream.
 
-    def __init__(self, ingest: Ingest, merger: Merger, on_telemetry: OnTelemetry) -> None:
+    `on_telemetry` and `on_watched` (sketches of drift, comparisons) are called in a thread, with the device's id.
+    """
+
+    def __init__(
+        self, ingest: Ingest, merger: Merger, on_telemetry: OnTelemetry, on_watched: OnWatched | None = None
+    ) -> None:
         self._ingest = ingest
         self._merger = merger
-        self._on_telemetry = on_telemetry
+        self._tell = _Listeners(on_telemetry, on_watched)
         self._streams: dict[int, _Stream] = {}
         self._draining = False
         self._drained = asyncio.Event()
@@ -90,7 +97,7 @@ class UplinkService(uplink_pb2_grpc.UplinkServicer):
         opened = await self._open(hello)
         if self._draining:
             raise _stops()
-        stream = _Stream(hello.device, opened, self._merger, context.write, self._on_telemetry)
+        stream = _Stream(hello.device, opened, self._merger, context.write, self._tell)
         if (older := self._streams.get(opened.stream)) is not None:
             older.end(_Ended(grpc.StatusCode.ABORTED, "a newer stream of this device has taken over"))
         self._streams[opened.stream] = stream
@@ -113,16 +120,30 @@ class UplinkService(uplink_pb2_grpc.UplinkServicer):
             raise NotCommitted("the database does not answer") from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Listeners:
+    """Who is told what is not acknowledged, since the next one replaces it."""
+
+    on_telemetry: OnTelemetry
+    on_watched: OnWatched | None
+
+    def __call__(self, device: str, message: uplink_pb2.UplinkMessage) -> None:
+        if message.HasField("telemetry"):
+            self.on_telemetry(device, message.telemetry)
+        elif self.on_watched:
+            self.on_watched(device, message)
+
+
 class _Stream:
     """One device's stream while it lasts: a reader that hands batches in, a writer that answers in their order."""
 
-    def __init__(self, device: str, opened: Opened, merger: Merger, write: Write, on_telemetry: OnTelemetry) -> None:
+    def __init__(self, device: str, opened: Opened, merger: Merger, write: Write, listeners: _Listeners) -> None:
         self._device = device
         self._opened = opened
         self._previous = opened.watermark
         self._merger = merger
         self._write = write
-        self._on_telemetry = on_telemetry
+        self._listeners = listeners
         self._unanswered: asyncio.Queue[tuple[int, asyncio.Future[Outcome]] | None] = asyncio.Queue()
         self._window = asyncio.Semaphore(WINDOW)
         self._watermark = opened.watermark
@@ -170,8 +191,8 @@ class _Stream:
             match message.WhichOneof("body"):
                 case "batch":
                     await self._hand_in(message.batch)
-                case "telemetry":
-                    await self._tell(message.telemetry)
+                case "telemetry" | "drift" | "comparison":
+                    await self._tell(message)
                 case "books":
                     await self._note(message.books)
                 case "hello":
@@ -203,12 +224,13 @@ class _Stream:
         await self._window.acquire()
         self._unanswered.put_nowait((batch.first_seq, await self._merger.submit(batch)))
 
-    async def _tell(self, telemetry: uplink_pb2.Telemetry) -> None:
+    async def _tell(self, message: uplink_pb2.UplinkMessage) -> None:
         try:
-            await asyncio.to_thread(self._on_telemetry, self._device, telemetry)
+            await asyncio.to_thread(self._listeners, self._device, message)
         except Exception as error:  # noqa: BLE001 - the next one replaces it: not worth the stream of results
-            DATABASE_ERRORS.labels("telemetry").inc()
-            log.warning("telemetry not taken", device=self._device, error=first_line(error))
+            kind = message.WhichOneof("body")
+            DATABASE_ERRORS.labels(kind).inc()
+            log.warning("news of a device not taken", device=self._device, kind=kind, error=first_line(error))
 
     async def _answer(self) -> None:
         while True:

@@ -237,6 +237,27 @@ class EdgeSettings(BaseSettings):
     golden_timeout_s: Seconds = Field(
         default=20.0, description="Seconds that a new model may take for its golden vectors before it counts as hung."
     )
+    drift_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=60.0,
+        description="Seconds of results that are compared with the model's reference at once; 0: no watch for drift.",
+    )
+    drift_psi: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=0.2, description="PSI of labels or confidences from which on drift is an alarm, if drift_p holds, too."
+    )
+    drift_p: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.001, description="Probability below which such a difference is no chance."
+    )
+    drift_shift: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=1.0,
+        description="Shift of the frames' brightness, in standard deviations, from which on drift is an alarm.",
+    )
+    shadow_s: Seconds = Field(
+        default=30.0, description="Seconds between two words on how a challenger does beside the champion."
+    )
+    shadow_bytes: Annotated[int, Field(ge=0)] = Field(
+        default=16 * MEBIBYTE,
+        description="Bytes of frames kept on which champion and challenger disagree, the oldest go first; 0: none.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log lines that are written."
     )

@@ -65,6 +65,7 @@ def order(blueprint: Blueprint, layout: Layout) -> str:
             "manifest": blueprint.manifest.hex(),
             "model": blueprint.model,
             "version": blueprint.version,
+            "background": blueprint.background,
             "layout": [layout.slots, layout.frames, layout.frame_bytes],
         }
     )
@@ -81,5 +82,6 @@ def parse_order(text: str) -> tuple[Blueprint, Layout]:
         manifest=bytes.fromhex(fields["manifest"]),
         model=fields["model"],
         version=fields["version"],
+        background=fields["background"],
     )
     return blueprint, Layout(*fields["layout"])

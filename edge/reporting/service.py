@@ -15,10 +15,12 @@ from edge.foundation.version import agent_version
 from edge.identity.service import DeviceIdentity
 from edge.inference.service import Inference
 from edge.reporting import rules
+from edge.shadow.parts import Challenger
 from edge.update.service import Updater
 from edge.uplink.outbox import Outbox
+from protos import topics
 from protos.kit.latency import BUCKETS
-from protos.v1.report_pb2 import Report
+from protos.v1.report_pb2 import Report, SlotState
 from protos.v1.uplink_pb2 import Telemetry
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -26,13 +28,17 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of the agent that are reported on. uplink: state of the results' stream; alarms: for a person."""
+    """The parts of the agent that are reported on. uplink: state of the results' stream; alarms: for a person.
+
+    challenger: to the main slot's champion; None: this agent takes none.
+    """
 
     updater: Updater
     inference: Inference
     outbox: Outbox
     uplink: Callable[[], str]
     alarms: Callable[[], Sequence[str]]
+    challenger: Challenger | None = None
 
 
 class Reporter:
@@ -59,11 +65,18 @@ class Reporter:
             public_key=self._identity.public_key,
             labels=self._labels,
             agent_version=self._version,
-            slots=[slot],
+            slots=[slot, *self._challengers()],
             reported_ms=clock.now_ms(),
             uplink=self._parts.uplink(),
             alarms=self._parts.alarms(),
         )
+
+    def _challengers(self) -> list[SlotState]:
+        challenger = self._parts.challenger
+        if challenger is None or challenger.updater.update.target is None:
+            return []
+        updater, slot = challenger.updater, topics.shadow_slot(self._slot)
+        return [rules.slot_state(slot, updater.update, challenger.slot_notice, updater.running, updater.progress)]
 
     def telemetry(self, interval_s: float) -> Telemetry:
         """What was measured since the last call, `interval_s` ago."""

@@ -26,7 +26,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a verified deployment asks for. An empty manifest digest: run no model."""
+    """What a verified deployment asks for. An empty manifest digest: run no model.
+
+    share: of the champion's frames, for a challenger; 0: it is none.
+    """
 
     slot: str
     model: str
@@ -36,6 +39,7 @@ class Target:
     issued_ms: int
     expires_ms: int
     rollout: str
+    share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -14,7 +14,6 @@ from google.protobuf.message import DecodeError
 from edge.delivery.entities import Rejected
 from edge.foundation.disk import told
 from edge.inference.entities import BadModel, Blueprint
-from edge.inference.service import Inference
 from edge.models.entities import Installed, WrongStep
 from edge.models.service import ModelStore
 from edge.update import deployment, prover, requirements, rules
@@ -37,9 +36,10 @@ from edge.update.entities import (
 )
 from edge.update.prover import NotProved
 from edge.update.requirements import Facts, Incompatible
-from edge.update.watch import Watch
+from edge.update.watch import Serving, Watch
 from protos.kit.link import Offline
 from protos.v1.manifest_pb2 import Artifact, Manifest, Variant
+from protos.v1.sketches_pb2 import Reference
 
 log = structlog.get_logger()
 
@@ -106,12 +106,14 @@ class Steps:
         self,
         delivery: Delivery,
         models: ModelStore,
-        inference: Inference,
+        inference: Serving,
         limits: Limits,
         facts: Facts,
         *,
         prove: Prove = prover.prove,
+        beside: Sequence[ModelStore] = (),
     ) -> None:
+        self._beside = beside  # other slots' models, whose files spare a transfer
         self._facts = facts
         self._delivery = delivery
         self._models = models
@@ -161,6 +163,11 @@ class Steps:
         except OSError as error:
             # Nothing commits this trial any more: staging ends it, and so does the next start.
             log.warning("the end of the trial is not written yet", error=str(error))
+
+    def ended(self) -> None:
+        """The model in use has ended for good, by itself: to be desired again is to be put into use again."""
+        self.running = None
+        self.on_change()
 
     @property
     def recalled(self) -> bytes:
@@ -212,9 +219,12 @@ class Steps:
         payload = await self._delivery.manifest(target.manifest)
         manifest, variant = _understood(payload, target)
         requirements.check(manifest.requirements, variant.name, self._facts)
-        held = await _finished(self._models.files)
+        held = await _finished(self._held)
         file = await self._delivery.artifact(variant.artifact, self._tell, held)
         return Candidate(manifest, variant, file, payload)
+
+    def _held(self) -> Mapping[bytes, Path]:
+        return {digest: path for store in (*self._beside, self._models) for digest, path in store.files().items()}
 
     async def _prove(self, target: Target) -> Event:
         candidate = self._chosen()
@@ -270,6 +280,7 @@ class Steps:
                 model=manifest.model,
                 version=manifest.version,
                 labels=tuple(manifest.labels),
+                reference=_reference(manifest, installed.variant.name),
             )
         )
         self.running = Running(manifest.model, manifest.version, installed.digest)
@@ -304,6 +315,10 @@ def _understood(payload: bytes, target: Target) -> tuple[Manifest, Variant]:
             f"{' or '.join(rules.PREFERRED_VARIANTS)} with golden vectors"
         )
     return manifest, variant
+
+
+def _reference(manifest: Manifest, variant: str) -> Reference:
+    return next((found for found in manifest.references if found.variant == variant), Reference())
 
 
 async def _finished(function: Callable[..., T], *arguments: object) -> T:

@@ -1,3 +1,4 @@
+from protos.v1 import sketches_pb2 as _sketches_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -53,7 +54,7 @@ class Signature(_message.Message):
     def __init__(self, key_id: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
 
 class Manifest(_message.Message):
-    __slots__ = ("model", "version", "variants", "preprocessing", "labels", "metrics", "golden", "lineage", "created_ms", "requirements")
+    __slots__ = ("model", "version", "variants", "preprocessing", "labels", "metrics", "golden", "lineage", "created_ms", "requirements", "references")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     VARIANTS_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +65,7 @@ class Manifest(_message.Message):
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     CREATED_MS_FIELD_NUMBER: _ClassVar[int]
     REQUIREMENTS_FIELD_NUMBER: _ClassVar[int]
+    REFERENCES_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     variants: _containers.RepeatedCompositeFieldContainer[Variant]
@@ -74,7 +76,8 @@ class Manifest(_message.Message):
     lineage: Lineage
     created_ms: int
     requirements: Requirements
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., variants: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., golden: _Optional[_Iterable[_Union[GoldenVector, _Mapping]]] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., created_ms: _Optional[int] = ..., requirements: _Optional[_Union[Requirements, _Mapping]] = ...) -> None: ...
+    references: _containers.RepeatedCompositeFieldContainer[_sketches_pb2.Reference]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., variants: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., golden: _Optional[_Iterable[_Union[GoldenVector, _Mapping]]] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., created_ms: _Optional[int] = ..., requirements: _Optional[_Union[Requirements, _Mapping]] = ..., references: _Optional[_Iterable[_Union[_sketches_pb2.Reference, _Mapping]]] = ...) -> None: ...
 
 class Requirements(_message.Message):
     __slots__ = ("architectures", "agent_version", "operators")

@@ -1,3 +1,4 @@
+from protos.v1 import sketches_pb2 as _sketches_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -15,16 +16,20 @@ PACKING_NONE: Packing
 PACKING_ZSTD: Packing
 
 class UplinkMessage(_message.Message):
-    __slots__ = ("hello", "batch", "telemetry", "books")
+    __slots__ = ("hello", "batch", "telemetry", "drift", "comparison", "books")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     TELEMETRY_FIELD_NUMBER: _ClassVar[int]
+    DRIFT_FIELD_NUMBER: _ClassVar[int]
+    COMPARISON_FIELD_NUMBER: _ClassVar[int]
     BOOKS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     batch: Batch
     telemetry: Telemetry
+    drift: _sketches_pb2.Drift
+    comparison: _sketches_pb2.Comparison
     books: Books
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., books: _Optional[_Union[Books, _Mapping]] = ...) -> None: ...
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., drift: _Optional[_Union[_sketches_pb2.Drift, _Mapping]] = ..., comparison: _Optional[_Union[_sketches_pb2.Comparison, _Mapping]] = ..., books: _Optional[_Union[Books, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("device", "epoch", "books")
