@@ -167,6 +167,15 @@ class Outcome:
     model_ns: int = 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Answered:
+    """Frames with the durable results that they came to, and the model that answered."""
+
+    batch: MicroBatch
+    outcome: Outcome
+    blueprint: Blueprint
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What a source is told. watermark: every frame up to it is settled. problem: why frames have no result.

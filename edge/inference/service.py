@@ -18,7 +18,17 @@ import structlog
 
 from edge.inference import rules, supervisor
 from edge.inference.answering import Answering, Start
-from edge.inference.entities import Blueprint, FrameRun, Limits, MicroBatch, Outcome, Overload, SourceBusy, Stats
+from edge.inference.entities import (
+    Answered,
+    Blueprint,
+    FrameRun,
+    Limits,
+    MicroBatch,
+    Outcome,
+    Overload,
+    SourceBusy,
+    Stats,
+)
 from edge.inference.intake import Intake
 from edge.inference.latencies import Latencies
 from edge.uplink.entities import NewBatch, OutboxFailed
@@ -46,6 +56,7 @@ class _Work:
     batch: MicroBatch
     tries: int = 0
     outcome: Outcome | None = None
+    blueprint: Blueprint | None = None  # of the model that answered
 
 
 class Inference:
@@ -70,6 +81,7 @@ class Inference:
         self._latencies = Latencies()
         self._former_crashes = 0
         self._listeners: list[Callable[[NewBatch], None]] = []
+        self._watchers: list[Callable[[Answered], None]] = []
         self.inferences = 0
         self.errors = 0
         self.dropped = 0
@@ -78,6 +90,13 @@ class Inference:
     def on_results(self, listener: Callable[[NewBatch], None]) -> None:
         """Call `listener` with each batch once it is durable; one of count 0 has no results. It must not wait."""
         self._listeners.append(listener)
+
+    def on_answered(self, watcher: Callable[[Answered], None]) -> None:
+        """Call `watcher` with frames and their results, after their source was told. One that fails is called no more.
+
+        It must not wait, and not keep the frames for long: they are the source's memory.
+        """
+        self._watchers.append(watcher)
 
     @property
     def crashes(self) -> int:
@@ -211,7 +230,7 @@ class Inference:
         self._with_model -= 1
         outcome = future.result()
         if not outcome.problem:
-            work.outcome = outcome
+            work.outcome, work.blueprint = outcome, blueprint
             return self._tell()
         if outcome.tried:
             work.tries += 1
@@ -266,6 +285,16 @@ class Inference:
             self._latencies.add(work.batch, work.outcome.ended_ns)
         work.intake.settle(work.batch, work.outcome.problem)
         self._forget(work.intake)
+        if work.blueprint and self._watchers:
+            self._show(Answered(work.batch, work.outcome, work.blueprint))
+
+    def _show(self, answered: Answered) -> None:
+        for watcher in tuple(self._watchers):
+            try:
+                watcher(answered)
+            except Exception:
+                log.exception("what watches results failed, and is left out from now on")
+                self._watchers.remove(watcher)
 
     async def _store(self, batches: Sequence[NewBatch]) -> None:
         """All in one commit, however long it takes until there is room: the sources wait as long."""

@@ -22,35 +22,36 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from protos.v1 import samples_pb2 as protos_dot_v1_dot_samples__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/v1/uplink.proto\x12\x0blittoral.v1\"\x8e\x01\n\rUplinkMessage\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.littoral.v1.HelloH\x00\x12#\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x12.littoral.v1.BatchH\x00\x12+\n\ttelemetry\x18\x03 \x01(\x0b\x32\x16.littoral.v1.TelemetryH\x00\x42\x06\n\x04\x62ody\"&\n\x05Hello\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\":\n\x05\x42\x61tch\x12\x11\n\tfirst_seq\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\"\xf7\x01\n\x0bResultBatch\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x10\n\x08manifest\x18\x04 \x01(\x0c\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x13\n\x0b\x66irst_frame\x18\x06 \x01(\x04\x12\x14\n\x0c\x66rame_offset\x18\x07 \x01(\x0c\x12\x19\n\x11\x66irst_captured_us\x18\x08 \x01(\x04\x12\x1a\n\x12\x63\x61ptured_offset_us\x18\t \x01(\x0c\x12\r\n\x05label\x18\n \x01(\x0c\x12\x12\n\nconfidence\x18\x0b \x01(\x0c\x12\x12\n\nlatency_us\x18\x0c \x01(\x0c\"\xb5\x02\n\tTelemetry\x12\x13\n\x0bmeasured_ms\x18\x01 \x01(\x04\x12\x12\n\ninterval_s\x18\x02 \x01(\x02\x12\x12\n\ninferences\x18\x03 \x01(\x04\x12\x18\n\x10inference_errors\x18\x04 \x01(\x04\x12\x16\n\x0elatency_p50_us\x18\x05 \x01(\r\x12\x16\n\x0elatency_p95_us\x18\x06 \x01(\r\x12\x13\n\x0boutbox_rows\x18\x07 \x01(\x04\x12\x14\n\x0coutbox_bytes\x18\x08 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\t \x01(\x04\x12\x16\n\x0eresident_bytes\x18\n \x01(\x04\x12\r\n\x05model\x18\x0b \x01(\t\x12\x0f\n\x07version\x18\x0c \x01(\x04\x12\x16\n\x0e\x66rames_dropped\x18\r \x01(\x04\x12\x15\n\rmodel_crashes\x18\x0e \x01(\x04\"\xb5\x01\n\x0bUplinkReply\x12\'\n\x07welcome\x18\x01 \x01(\x0b\x32\x14.littoral.v1.WelcomeH\x00\x12\x1f\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x10.littoral.v1.AckH\x00\x12/\n\x0bquarantined\x18\x03 \x01(\x0b\x32\x18.littoral.v1.QuarantinedH\x00\x12#\n\x05\x64\x65lay\x18\x04 \x01(\x0b\x32\x12.littoral.v1.DelayH\x00\x42\x06\n\x04\x62ody\"E\n\x07Welcome\x12\x11\n\twatermark\x18\x01 \x01(\x04\x12\x17\n\x0fmax_batch_bytes\x18\x02 \x01(\r\x12\x0e\n\x06window\x18\x03 \x01(\r\"\x18\n\x03\x41\x63k\x12\x11\n\twatermark\x18\x01 \x01(\x04\"0\n\x0bQuarantined\x12\x11\n\tfirst_seq\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x1d\n\x05\x44\x65lay\x12\x14\n\x0cmilliseconds\x18\x01 \x01(\r2M\n\x06Uplink\x12\x43\n\x07\x43onnect\x12\x1a.littoral.v1.UplinkMessage\x1a\x18.littoral.v1.UplinkReply(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/v1/uplink.proto\x12\x0blittoral.v1\x1a\x17protos/v1/samples.proto\"\xf2\x01\n\rUplinkMessage\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.littoral.v1.HelloH\x00\x12#\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x12.littoral.v1.BatchH\x00\x12+\n\ttelemetry\x18\x03 \x01(\x0b\x32\x16.littoral.v1.TelemetryH\x00\x12\x30\n\x0csample_offer\x18\x04 \x01(\x0b\x32\x18.littoral.v1.SampleOfferH\x00\x12\x30\n\x0csample_piece\x18\x05 \x01(\x0b\x32\x18.littoral.v1.SamplePieceH\x00\x42\x06\n\x04\x62ody\"&\n\x05Hello\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\":\n\x05\x42\x61tch\x12\x11\n\tfirst_seq\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\"\xf7\x01\n\x0bResultBatch\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x04\x12\x10\n\x08manifest\x18\x04 \x01(\x0c\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x13\n\x0b\x66irst_frame\x18\x06 \x01(\x04\x12\x14\n\x0c\x66rame_offset\x18\x07 \x01(\x0c\x12\x19\n\x11\x66irst_captured_us\x18\x08 \x01(\x04\x12\x1a\n\x12\x63\x61ptured_offset_us\x18\t \x01(\x0c\x12\r\n\x05label\x18\n \x01(\x0c\x12\x12\n\nconfidence\x18\x0b \x01(\x0c\x12\x12\n\nlatency_us\x18\x0c \x01(\x0c\"\xb5\x02\n\tTelemetry\x12\x13\n\x0bmeasured_ms\x18\x01 \x01(\x04\x12\x12\n\ninterval_s\x18\x02 \x01(\x02\x12\x12\n\ninferences\x18\x03 \x01(\x04\x12\x18\n\x10inference_errors\x18\x04 \x01(\x04\x12\x16\n\x0elatency_p50_us\x18\x05 \x01(\r\x12\x16\n\x0elatency_p95_us\x18\x06 \x01(\r\x12\x13\n\x0boutbox_rows\x18\x07 \x01(\x04\x12\x14\n\x0coutbox_bytes\x18\x08 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\t \x01(\x04\x12\x16\n\x0eresident_bytes\x18\n \x01(\x04\x12\r\n\x05model\x18\x0b \x01(\t\x12\x0f\n\x07version\x18\x0c \x01(\x04\x12\x16\n\x0e\x66rames_dropped\x18\r \x01(\x04\x12\x15\n\rmodel_crashes\x18\x0e \x01(\x04\"\xa1\x02\n\x0bUplinkReply\x12\'\n\x07welcome\x18\x01 \x01(\x0b\x32\x14.littoral.v1.WelcomeH\x00\x12\x1f\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x10.littoral.v1.AckH\x00\x12/\n\x0bquarantined\x18\x03 \x01(\x0b\x32\x18.littoral.v1.QuarantinedH\x00\x12#\n\x05\x64\x65lay\x18\x04 \x01(\x0b\x32\x12.littoral.v1.DelayH\x00\x12\x36\n\x0fsample_policies\x18\x05 \x01(\x0b\x32\x1b.littoral.v1.SamplePoliciesH\x00\x12\x32\n\rsample_answer\x18\x06 \x01(\x0b\x32\x19.littoral.v1.SampleAnswerH\x00\x42\x06\n\x04\x62ody\"E\n\x07Welcome\x12\x11\n\twatermark\x18\x01 \x01(\x04\x12\x17\n\x0fmax_batch_bytes\x18\x02 \x01(\r\x12\x0e\n\x06window\x18\x03 \x01(\r\"\x18\n\x03\x41\x63k\x12\x11\n\twatermark\x18\x01 \x01(\x04\"0\n\x0bQuarantined\x12\x11\n\tfirst_seq\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x1d\n\x05\x44\x65lay\x12\x14\n\x0cmilliseconds\x18\x01 \x01(\r2M\n\x06Uplink\x12\x43\n\x07\x43onnect\x12\x1a.littoral.v1.UplinkMessage\x1a\x18.littoral.v1.UplinkReply(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.uplink_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_UPLINKMESSAGE']._serialized_start=40
-  _globals['_UPLINKMESSAGE']._serialized_end=182
-  _globals['_HELLO']._serialized_start=184
-  _globals['_HELLO']._serialized_end=222
-  _globals['_BATCH']._serialized_start=224
-  _globals['_BATCH']._serialized_end=282
-  _globals['_RESULTBATCH']._serialized_start=285
-  _globals['_RESULTBATCH']._serialized_end=532
-  _globals['_TELEMETRY']._serialized_start=535
-  _globals['_TELEMETRY']._serialized_end=844
-  _globals['_UPLINKREPLY']._serialized_start=847
-  _globals['_UPLINKREPLY']._serialized_end=1028
-  _globals['_WELCOME']._serialized_start=1030
-  _globals['_WELCOME']._serialized_end=1099
-  _globals['_ACK']._serialized_start=1101
-  _globals['_ACK']._serialized_end=1125
-  _globals['_QUARANTINED']._serialized_start=1127
-  _globals['_QUARANTINED']._serialized_end=1175
-  _globals['_DELAY']._serialized_start=1177
-  _globals['_DELAY']._serialized_end=1206
-  _globals['_UPLINK']._serialized_start=1208
-  _globals['_UPLINK']._serialized_end=1285
+  _globals['_UPLINKMESSAGE']._serialized_start=65
+  _globals['_UPLINKMESSAGE']._serialized_end=307
+  _globals['_HELLO']._serialized_start=309
+  _globals['_HELLO']._serialized_end=347
+  _globals['_BATCH']._serialized_start=349
+  _globals['_BATCH']._serialized_end=407
+  _globals['_RESULTBATCH']._serialized_start=410
+  _globals['_RESULTBATCH']._serialized_end=657
+  _globals['_TELEMETRY']._serialized_start=660
+  _globals['_TELEMETRY']._serialized_end=969
+  _globals['_UPLINKREPLY']._serialized_start=972
+  _globals['_UPLINKREPLY']._serialized_end=1261
+  _globals['_WELCOME']._serialized_start=1263
+  _globals['_WELCOME']._serialized_end=1332
+  _globals['_ACK']._serialized_start=1334
+  _globals['_ACK']._serialized_end=1358
+  _globals['_QUARANTINED']._serialized_start=1360
+  _globals['_QUARANTINED']._serialized_end=1408
+  _globals['_DELAY']._serialized_start=1410
+  _globals['_DELAY']._serialized_end=1439
+  _globals['_UPLINK']._serialized_start=1441
+  _globals['_UPLINK']._serialized_end=1518
 # @@protoc_insertion_point(module_scope)

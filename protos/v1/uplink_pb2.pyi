@@ -1,3 +1,4 @@
+from protos.v1 import samples_pb2 as _samples_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Mapping as _Mapping
@@ -6,14 +7,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class UplinkMessage(_message.Message):
-    __slots__ = ("hello", "batch", "telemetry")
+    __slots__ = ("hello", "batch", "telemetry", "sample_offer", "sample_piece")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     TELEMETRY_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_OFFER_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_PIECE_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     batch: Batch
     telemetry: Telemetry
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ...) -> None: ...
+    sample_offer: _samples_pb2.SampleOffer
+    sample_piece: _samples_pb2.SamplePiece
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., sample_offer: _Optional[_Union[_samples_pb2.SampleOffer, _Mapping]] = ..., sample_piece: _Optional[_Union[_samples_pb2.SamplePiece, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("device", "epoch")
@@ -94,16 +99,20 @@ class Telemetry(_message.Message):
     def __init__(self, measured_ms: _Optional[int] = ..., interval_s: _Optional[float] = ..., inferences: _Optional[int] = ..., inference_errors: _Optional[int] = ..., latency_p50_us: _Optional[int] = ..., latency_p95_us: _Optional[int] = ..., outbox_rows: _Optional[int] = ..., outbox_bytes: _Optional[int] = ..., dropped: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., frames_dropped: _Optional[int] = ..., model_crashes: _Optional[int] = ...) -> None: ...
 
 class UplinkReply(_message.Message):
-    __slots__ = ("welcome", "ack", "quarantined", "delay")
+    __slots__ = ("welcome", "ack", "quarantined", "delay", "sample_policies", "sample_answer")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     QUARANTINED_FIELD_NUMBER: _ClassVar[int]
     DELAY_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_POLICIES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_ANSWER_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     ack: Ack
     quarantined: Quarantined
     delay: Delay
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., quarantined: _Optional[_Union[Quarantined, _Mapping]] = ..., delay: _Optional[_Union[Delay, _Mapping]] = ...) -> None: ...
+    sample_policies: _samples_pb2.SamplePolicies
+    sample_answer: _samples_pb2.SampleAnswer
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., quarantined: _Optional[_Union[Quarantined, _Mapping]] = ..., delay: _Optional[_Union[Delay, _Mapping]] = ..., sample_policies: _Optional[_Union[_samples_pb2.SamplePolicies, _Mapping]] = ..., sample_answer: _Optional[_Union[_samples_pb2.SampleAnswer, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("watermark", "max_batch_bytes", "window")
