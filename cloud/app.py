@@ -36,9 +36,15 @@ from cloud.rollouts import routes as rollouts_routes
 from cloud.rollouts.controller import Controller
 from cloud.rollouts.service import Rollouts
 from cloud.routes import create_api
+from cloud.samples import routes as samples_routes
+from cloud.samples.partials import Partials
+from cloud.samples.retention import SampleRetention
+from cloud.samples.rpc import SampleStreams
+from cloud.samples.service import Samples
 from cloud.uplink import routes as uplink_routes
 from cloud.uplink.entities import KnownVersion
 from cloud.uplink.merge import Merger
+from cloud.uplink.quotas import Quota, Quotas
 from cloud.uplink.retention import Retention
 from cloud.uplink.rpc import CannotListen, IngestServer, UplinkService
 from cloud.uplink.service import Ingest
@@ -69,6 +75,7 @@ class Rooms:
     fleet: Fleet
     rollouts: Rollouts
     ingest: Ingest
+    samples: Samples
 
 
 @contextmanager
@@ -87,8 +94,11 @@ def compose(settings: CloudSettings) -> Iterator[Rooms]:
         raise StartFailed(str(error)) from error
     fleet = Fleet(database)
     rollouts = Rollouts(database, registry, fleet, identity.sign, settings.deployment_days)
+    ingest = Ingest(database, known_versions(registry))
+    frames, partials = Blobs(settings.samples / "frames"), Partials(settings.samples / "partials")
+    samples = Samples(database, registry, fleet, frames, partials)
     try:
-        yield Rooms(database, trust, registry, fleet, rollouts, Ingest(database, known_versions(registry)))
+        yield Rooms(database, trust, registry, fleet, rollouts, ingest, samples)
     finally:
         database.close()
 
@@ -129,6 +139,7 @@ class _Process:
         self._roles = roles
         self._rooms = rooms
         self._stop = stop
+        self._samples = SampleStreams(rooms.samples)
         self._link: Link | None = None
         self._tasks = asyncio.TaskGroup()
         self._running: list[asyncio.Task[None]] = []
@@ -194,7 +205,10 @@ class _Process:
     def _bind_ingest(self) -> tuple[IngestServer, Merger]:
         settings, ingest = self._settings, self._rooms.ingest
         merger = Merger(ingest.commit, rows=settings.ingest_rows, wait_s=settings.ingest_ms / 1000)
-        server = IngestServer(UplinkService(ingest, merger, partial(_take_telemetry, self._rooms.fleet)))
+        service = UplinkService(ingest, merger, partial(_take_telemetry, self._rooms.fleet))
+        service.samples = self._samples
+        service.quotas = Quotas(Quota(settings.device_rows_s, settings.device_bytes_s))
+        server = IngestServer(service)
         server.bind(settings.host, settings.ingest_port)
         return server, merger
 
@@ -202,6 +216,9 @@ class _Process:
         await server.start()
         if days := self._settings.result_days:
             self._background("retention", Retention(self._rooms.ingest, days).run())
+        samples = SampleRetention(self._rooms.samples, self._settings.sample_days, self._settings.sample_bytes)
+        self._background("retention of samples", samples.run())
+        self._background("policies for samples", self._samples.run())
         merging = self._task("merger", merger.run())
 
         async def drain() -> None:
@@ -245,6 +262,7 @@ class _Process:
             fleet_routes.router(rooms.fleet),
             rollouts_routes.router(rooms.rollouts),
             uplink_routes.router(rooms.ingest),
+            samples_routes.router(rooms.samples),
         ]
         return create_api(routers, self._readiness)
 

@@ -42,6 +42,7 @@ COMMANDS = {
     "rollout": Lazy("cloud.rollouts.commands", "rollout", "Roll a model version out, watch it, stop it."),
     "watch-mqtt": Lazy("cloud.delivery.commands", "watch_mqtt", "Show what crosses the broker, decoded."),
     "results": Lazy("cloud.uplink.commands", "results", "Results that the devices sent."),
+    "samples": Lazy("cloud.samples.commands", "samples", "Frames that devices send in: which ones, and get them."),
     "audit": Lazy("cloud.uplink.commands", "audit", "Whether what was sent is stored, once."),
 }
 

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 from collections.abc import Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,10 @@ from edge.models.service import ModelStore
 from edge.reporting import local, offline
 from edge.reporting import mqtt as reporting_mqtt
 from edge.reporting.service import Parts, Reporter, offer_regularly
+from edge.samples.entities import SamplesFailed
+from edge.samples.rpc import SampleUploads
+from edge.samples.service import Sampler
+from edge.samples.store import SampleStore
 from edge.update.memory import Memory
 from edge.update.mqtt import DesiredState
 from edge.update.requirements import Facts
@@ -47,6 +51,7 @@ from protos.topics import DEFAULT_SLOT
 
 LOCK_FILE = "agent.lock"
 OUTBOX_FILE = "outbox.sqlite"
+SAMPLES_FILE = "samples.sqlite"
 MODELS_FOLDER = "models"
 DOWNLOADS_FOLDER = "downloads"
 METADATA_FOLDER = "metadata"
@@ -72,7 +77,7 @@ class Agent:
         try:
             with holding(settings.dir, settings.id), _rooms(settings) as rooms:
                 await _work(rooms, settings, stop)
-        except (KeysFailed, OutboxFailed, SocketUnusable) as error:
+        except (KeysFailed, OutboxFailed, SamplesFailed, SocketUnusable) as error:
             raise AgentFailed(str(error)) from error
         except OSError as error:
             raise AgentFailed(f"data folder {settings.dir} cannot be used: {error}") from error
@@ -90,6 +95,7 @@ class _Rooms:
     updater: Updater
     desired: DesiredState
     uplink: Uplink
+    sampler: Sampler
     reporter: Reporter
     reports: reporting_mqtt.Reports
 
@@ -142,19 +148,24 @@ def _holder(folder: Path) -> dict[str, object] | None:
 @contextmanager
 def _rooms(settings: EdgeSettings) -> Iterator[_Rooms]:
     identity, root = DeviceIdentity.load(settings.dir, settings.id), read_root(settings.trust)
-    outbox = Outbox.open(settings.dir / OUTBOX_FILE, settings.outbox_bytes)
-    try:
-        yield _wired(settings, identity, root, outbox)
-    finally:
-        outbox.close()
+    with (
+        closing(Outbox.open(settings.dir / OUTBOX_FILE, settings.outbox_bytes)) as outbox,
+        closing(SampleStore.open(settings.dir / SAMPLES_FILE)) as samples,
+    ):
+        yield _wired(settings, identity, root, outbox, samples)
 
 
-def _wired(settings: EdgeSettings, identity: DeviceIdentity, root: bytes, outbox: Outbox) -> _Rooms:
+def _wired(
+    settings: EdgeSettings, identity: DeviceIdentity, root: bytes, outbox: Outbox, samples: SampleStore
+) -> _Rooms:
     device, slot = settings.id, DEFAULT_SLOT
     link = Link(Address.parse(settings.broker), f"littoral-{device}", reporting_mqtt.will(device), settings.mqtt)
     trust = _trust(settings, root, link)
     inference = Inference(outbox, InferenceLimits(settings.batch_frames, settings.latency_ms))
     uplink = Uplink(settings.uplink, device, outbox)
+    sampler = Sampler(samples, device, settings.samples_bytes, now_ms)
+    uplink.spare, sampler.on_kept = SampleUploads(samples, sampler), uplink.nudge
+    inference.on_answered(sampler.take)
     pace = delivery.Limits(settings.delivery_rate, settings.delivery_jitter_s)
     steps = Steps(
         Fetcher(link, trust, settings.dir / DOWNLOADS_FOLDER, pace),
@@ -169,7 +180,7 @@ def _wired(settings: EdgeSettings, identity: DeviceIdentity, root: bytes, outbox
     reports = reporting_mqtt.Reports(link, device, reporter.report, settings.report_s)
     updater.on_change = reports.changed
     desired = DesiredState(link, updater, device, slot, trust)
-    return _Rooms(outbox, inference, link, trust, updater, desired, uplink, reporter, reports)
+    return _Rooms(outbox, inference, link, trust, updater, desired, uplink, sampler, reporter, reports)
 
 
 def _trust(settings: EdgeSettings, root: bytes, link: Link) -> Trust:
@@ -207,6 +218,7 @@ def _tasks(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, An
         "trust": rooms.trust.run(),
         "desired state": rooms.desired.run(),
         "uplink": rooms.uplink.run(),
+        "samples": rooms.sampler.run(),
         "reports": rooms.reports.run(),
         "telemetry": telemetry,
         "status": local.serve(settings.dir / local.STATUS_SOCKET, rooms.reporter.status),

@@ -24,6 +24,14 @@ class Api:
         """The JSON at `path`."""
         return self._ask("GET", path, params=params)
 
+    def download(self, path: str) -> bytes:
+        """The bytes at `path`."""
+        return self._response("GET", path).content
+
+    def put(self, path: str, json: object = None) -> Any:  # noqa: ANN401 - JSON is anything
+        """What the API answers to `json` put at `path`."""
+        return self._ask("PUT", path, json=json)
+
     def post(self, path: str, json: object = None) -> Any:  # noqa: ANN401 - JSON is anything
         """What the API answers to `json` posted to `path`."""
         return self._ask("POST", path, json=json)
@@ -33,6 +41,10 @@ class Api:
         return self._ask("DELETE", path)
 
     def _ask(self, method: str, path: str, **content: Any) -> Any:  # noqa: ANN401 - JSON is anything
+        response = self._response(method, path, **content)
+        return _json(response) if response.content else None
+
+    def _response(self, method: str, path: str, **content: Any) -> httpx.Response:  # noqa: ANN401 - JSON is anything
         try:
             response = self._client.request(method, path, **content)
         except httpx.ConnectError as error:
@@ -46,7 +58,7 @@ class Api:
             ) from error
         if response.is_error:
             raise click.ClickException(self._complaint(response))
-        return _json(response) if response.content else None
+        return response
 
     def _complaint(self, response: httpx.Response) -> str:
         if response.is_server_error:

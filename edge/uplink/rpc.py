@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
+from typing import Protocol
 
 import grpc.aio
 import structlog
@@ -50,6 +51,19 @@ class _Cut(Exception):
     """The stream is over; the message says why. Connect again."""
 
 
+class Spare(Protocol):
+    """What has the stream when results leave it free, such as samples."""
+
+    def begin(self) -> None:
+        """A new stream begins."""
+
+    async def next(self) -> UplinkMessage | None:
+        """What to send now, small; None: nothing."""
+
+    async def heard(self, reply: UplinkReply) -> None:
+        """A reply that is not about results."""
+
+
 class Uplink:
     """One device's connection to the cloud, for as long as `run` runs."""
 
@@ -61,6 +75,7 @@ class Uplink:
         self._wake = asyncio.Event()
         self._telemetry: Telemetry | None = None
         self._stream: _Stream | None = None
+        self.spare: Spare | None = None
         self._log = log.bind(device=device, server=target)
 
     @property
@@ -71,6 +86,10 @@ class Uplink:
     def offer_telemetry(self, telemetry: Telemetry) -> None:
         """Send it when the stream can; a newer one replaces one not yet sent. Call it on the loop of `run`."""
         self._telemetry = telemetry
+        self._wake.set()
+
+    def nudge(self) -> None:
+        """There may be something to send when results leave the stream free. Call it on the loop of `run`."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -93,6 +112,7 @@ class Uplink:
         """One stream from greeting to end; returns the number of the next attempt."""
         began = asyncio.get_running_loop().time()
         self._stream = stream = _Stream(self._device, self._outbox, self._wake, self._take_telemetry, self._log)
+        stream.spare = self.spare
         try:
             async with grpc.aio.insecure_channel(self._target, options=_CHANNEL) as channel:
                 await stream.run(UplinkStub(channel).Connect())  # type: ignore[no-untyped-call]
@@ -121,6 +141,7 @@ class _Stream:
     ) -> None:
         self.welcomed = False
         self.settled = False
+        self.spare: Spare | None = None
         self._device = device
         self._outbox = outbox
         self._wake = wake  # something may be sent: new results, telemetry, room in the window
@@ -159,6 +180,8 @@ class _Stream:
         await asyncio.to_thread(self._outbox.acknowledge, resumption.after)
         self._window = rules.open_window(welcome.window, resumption.after)
         self._max_bytes = welcome.max_batch_bytes or MAX_GRPC_BYTES
+        if self.spare:
+            self.spare.begin()
         self.welcomed = True
         self._log.info("uplink streams", watermark=resumption.after, window=self._window.size)
 
@@ -174,6 +197,9 @@ class _Stream:
                 case "delay":
                     loop = asyncio.get_running_loop()
                     self._silent_until = loop.time() + rules.pause_s(reply.delay.milliseconds)
+                case "sample_policies" | "sample_answer" if self.spare:
+                    await self.spare.heard(reply)
+                    self._wake.set()
                 case other:
                     # A newer server may say more than this device understands.
                     self._log.debug("reply ignored", kind=other)
@@ -194,7 +220,7 @@ class _Stream:
     async def _send(self, call: _Call) -> None:
         while True:
             self._wake.clear()
-            if not await self._send_some(call):
+            if not await self._send_some(call) and not await self._send_spare(call):
                 await self._wake.wait()
 
     async def _send_some(self, call: _Call) -> bool:
@@ -210,6 +236,15 @@ class _Stream:
             if batch.last_seq > self._window.sent:  # else acknowledged meanwhile
                 await self._send_batch(call, batch)
         return bool(batches)
+
+    async def _send_spare(self, call: _Call) -> bool:
+        """One message that is no result, if no result waits to be sent, not even for room in the window."""
+        if self.spare is None or self._window.sent < self._outbox.ledger.last_seq:
+            return False
+        message = await self.spare.next()
+        if message is not None:
+            await call.write(message)
+        return message is not None
 
     async def _send_batch(self, call: _Call, batch: StoredBatch) -> None:
         if len(batch.payload) > self._max_bytes:
