@@ -54,6 +54,12 @@ class Blobs:
             if _DIGEST.fullmatch(path.name) and path.stat().st_mtime < unix_s:
                 yield bytes.fromhex(path.name)
 
+    def remove_unfinished(self, unix_s: float) -> None:
+        """Remove what writes that were killed before then have left."""
+        for path in self._folder.glob("??/.*.unfinished"):
+            if path.stat().st_mtime < unix_s:
+                path.unlink(missing_ok=True)
+
     def _path(self, digest: bytes) -> Path:
         name = digest.hex()
         return self._folder / name[:2] / name

@@ -138,6 +138,7 @@ class Samples:
         while most_bytes and self.totals().bytes > most_bytes:
             dropped += self._drop_oldest()
         self._partials.drop_older_than(now_ms / 1000 - PARTIAL_S)
+        self._blobs.remove_unfinished(now_ms / 1000 - ORPHAN_S)
         self._drop_orphans(self._blobs.older_than(now_ms / 1000 - ORPHAN_S))
         return dropped
 

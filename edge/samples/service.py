@@ -107,6 +107,12 @@ class Sampler:
                 self._books = rules.spend(self._books, unwritten.policy, unwritten.day, -unwritten.size)
             else:
                 self.on_kept()
+            finally:
+                self._unwritten.task_done()
+
+    async def written(self) -> None:
+        """Return when all that was chosen is on the disk, or given up."""
+        await self._unwritten.join()
 
     async def forget(self, sample: int) -> None:
         """The cloud has it, or does not want it. Raises SamplesFailed."""

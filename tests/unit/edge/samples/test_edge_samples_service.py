@@ -38,9 +38,7 @@ def sample(
             await sampler.follow(said)
         writing = asyncio.create_task(sampler.run())
         work(sampler)
-        while sampler._unwritten.qsize():
-            await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await sampler.written()
         writing.cancel()
         await asyncio.wait({writing})
 
