@@ -35,6 +35,7 @@ class Cloud:
 
     database: Database
     server: IngestServer
+    service: UplinkService
     address: str
     telemetry: list[tuple[str, uplink_pb2.Telemetry]] = field(default_factory=list)
 
@@ -58,12 +59,13 @@ async def running_cloud(database_url: str, *, wait_s: float = 0.005) -> AsyncIte
     ingest = Ingest(database, known)
     merger = Merger(ingest.commit, rows=5000, wait_s=wait_s)
     told: list[tuple[str, uplink_pb2.Telemetry]] = []
-    server = IngestServer(UplinkService(ingest, merger, lambda device, telemetry: told.append((device, telemetry))))
+    service = UplinkService(ingest, merger, lambda device, telemetry: told.append((device, telemetry)))
+    server = IngestServer(service)
     port = server.bind("127.0.0.1", 0)
     await server.start()
     merging = asyncio.create_task(merger.run())
     try:
-        yield Cloud(database, server, f"127.0.0.1:{port}", told)
+        yield Cloud(database, server, service, f"127.0.0.1:{port}", told)
     finally:
         await server.stop(5)
         merger.close()
@@ -78,6 +80,7 @@ class Device:
         self.call = call
         self.acknowledged = 0
         self.quarantined: list[tuple[int, str]] = []
+        self.delays: list[int] = []
 
     async def hello(self, device: str = "edge-1", epoch: int = EPOCH) -> uplink_pb2.Welcome:
         await self.call.write(UplinkMessage(hello=uplink_pb2.Hello(device=device, epoch=epoch)))
@@ -92,6 +95,8 @@ class Device:
         assert isinstance(reply, UplinkReply), f"the stream ended: {await self.call.code()}"
         if reply.HasField("ack"):
             self.acknowledged = reply.ack.watermark
+        if reply.HasField("delay"):
+            self.delays.append(reply.delay.milliseconds)
         if reply.HasField("quarantined"):
             self.quarantined.append((reply.quarantined.first_seq, reply.quarantined.reason))
         return reply
