@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from edge.delivery import entities as delivery
 from edge.delivery.mqtt import Fetcher
 from edge.delivery.trust import Trust
 from edge.delivery.trust_sources import FromApi, FromBroker, Source
+from edge.foundation import sd_notify
 from edge.foundation.clock import now_ms
 from edge.foundation.settings import FRAMES_SOCKET, EdgeSettings
 from edge.foundation.version import agent_version
@@ -26,11 +27,13 @@ from edge.identity.service import DeviceIdentity, read_root
 from edge.inference import local as local_ends
 from edge.inference import operators
 from edge.inference.entities import Limits as InferenceLimits
-from edge.inference.rpc import SocketUnusable, frames_server
+from edge.inference.rpc import Ports, SocketUnusable, frames_server
 from edge.inference.service import Inference
+from edge.models.entities import WrongStep
 from edge.models.service import ModelStore
 from edge.reporting import local, offline
 from edge.reporting import mqtt as reporting_mqtt
+from edge.reporting.health import Health
 from edge.reporting.service import Parts, Reporter, offer_regularly
 from edge.samples.entities import SamplesFailed
 from edge.samples.rpc import SampleUploads
@@ -98,6 +101,8 @@ class _Rooms:
     sampler: Sampler
     reporter: Reporter
     reports: reporting_mqtt.Reports
+    parts: Parts
+    health: Health
 
 
 @contextmanager
@@ -136,6 +141,12 @@ def status(folder: Path) -> dict[str, object]:
     return {"agent_running": False, "device": holder["device"], **offline.status(*files)}
 
 
+def last_device(folder: Path) -> str:
+    """The id of the agent that has the folder, or had it last; empty: none had."""
+    holder = _holder(folder)
+    return str(holder["device"]) if holder else ""
+
+
 def _holder(folder: Path) -> dict[str, object] | None:
     """Device and process of the agent that has the folder, or had it last."""
     try:
@@ -166,6 +177,7 @@ def _wired(
     sampler = Sampler(samples, device, settings.samples_bytes, now_ms)
     uplink.spare, sampler.on_kept = SampleUploads(samples, sampler), uplink.nudge
     inference.on_answered(sampler.take)
+    uplink.rate = settings.uplink_rate
     pace = delivery.Limits(settings.delivery_rate, settings.delivery_jitter_s)
     steps = Steps(
         Fetcher(link, trust, settings.dir / DOWNLOADS_FOLDER, pace),
@@ -176,11 +188,12 @@ def _wired(
     )
     updater = Updater(device, Memory(settings.dir, slot), steps, identity.sign, now_ms)
     parts = Parts(updater, inference, outbox, lambda: uplink.state.value, lambda: trust.alarms)
-    reporter = Reporter(identity, settings.labels, slot, parts)
+    reporter = Reporter(identity, settings.labels, slot, parts, settings.dir)
     reports = reporting_mqtt.Reports(link, device, reporter.report, settings.report_s)
     updater.on_change = reports.changed
     desired = DesiredState(link, updater, device, slot, trust)
-    return _Rooms(outbox, inference, link, trust, updater, desired, uplink, sampler, reporter, reports)
+    health = Health(inference)
+    return _Rooms(outbox, inference, link, trust, updater, desired, uplink, sampler, reporter, reports, parts, health)
 
 
 def _trust(settings: EdgeSettings, root: bytes, link: Link) -> Trust:
@@ -196,11 +209,14 @@ async def _work(rooms: _Rooms, settings: EdgeSettings, stop: asyncio.Event) -> N
     await rooms.updater.serve()
     await rooms.desired.listen()
     async with AsyncExitStack() as doors:
-        await doors.enter_async_context(frames_server(rooms.inference, frames))
+        ports = Ports(settings.infer_http_port, settings.infer_grpc_port)
+        await doors.enter_async_context(frames_server(rooms.inference, frames, ports))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work, name=name) for name, work in _tasks(rooms, settings).items()]
             log.info("agent ready", frames=str(frames), broker=settings.broker, uplink=settings.uplink)
+            sd_notify.notify(sd_notify.READY)
             await stop.wait()
+            sd_notify.notify(sd_notify.STOPPING)
             log.info("agent stops")
             await doors.aclose()  # no new frames; what is not settled its source hands in again
             await _farewell(rooms.reports)
@@ -221,8 +237,33 @@ def _tasks(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, An
         "samples": rooms.sampler.run(),
         "reports": rooms.reports.run(),
         "telemetry": telemetry,
+        "health": rooms.health.run(),
+        **_monitor(rooms, settings.monitor),
         "status": local.serve(settings.dir / local.STATUS_SOCKET, rooms.reporter.status),
+        "orders": local.take_orders(settings.dir / local.ORDERS_SOCKET, _orders(rooms)),
     }
+
+
+def _monitor(rooms: _Rooms, address: str) -> dict[str, Coroutine[Any, Any, None]]:
+    if not address:
+        return {}
+    from edge.reporting import monitor  # noqa: PLC0415 - its library takes memory that a device without it keeps
+
+    host, _, port = address.rpartition(":")
+    return {"monitor": monitor.serve(host.strip("[]"), int(port), rooms.health, rooms.parts)}
+
+
+def _orders(rooms: _Rooms) -> dict[str, local.Order]:
+    """What a person on the device may have done, by its name."""
+
+    async def roll_back() -> Mapping[str, object]:
+        try:
+            await rooms.updater.recall()
+        except WrongStep as error:
+            raise local.Refused(str(error)) from error
+        return rooms.reporter.status()
+
+    return {f"rollback {DEFAULT_SLOT}": roll_back}
 
 
 async def _farewell(reports: reporting_mqtt.Reports) -> None:

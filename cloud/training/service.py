@@ -73,7 +73,9 @@ def draft(trained: TrainedModel, model: str, requires: Requirements | None = Non
         variants=trained.variants,
         preprocessing=trained.preprocessing,
         labels=trained.labels,
-        metrics=[Metric(name=METRICS[name], value=trained.accuracy[name]) for name in (FLOAT, INT8)],
+        metrics=[
+            Metric(name=METRICS[name], value=trained.accuracy[name]) for name in METRICS if name in trained.accuracy
+        ],
         golden=trained.golden,
         lineage=trained.lineage,
         requirements=requirements,

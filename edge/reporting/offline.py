@@ -5,21 +5,26 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from edge.models.service import ModelStore
+from edge.models import places
+from edge.models.entities import Installed
 from edge.reporting import rules
 from edge.update import record
-from edge.update.entities import Progress, Running, Update
-from edge.uplink.entities import OutboxFailed
-from edge.uplink.outbox import Outbox
+from edge.update import rules as update_rules
+from edge.update.entities import Progress, Recalled, Running, Update
+from edge.uplink import peek
 
 
 def status(update_file: Path, models: Path, outbox: Path) -> dict[str, object]:
     """As the running agent would tell it; what it would serve with is what is committed."""
     update, notice = _update(update_file)
+    installed = places.committed(models)
+    found = update_rules.discrepancy(update, places.recalled(models), installed.digest if installed else b"")
+    if isinstance(found, Recalled):  # told to go back, and ended before that was remembered
+        update, _ = update_rules.decide(update, found, update.since_ms)
     return {
         "uplink": "waiting",
         "alarms": [],
-        **rules.status(update, notice, _running(models), Progress()),
+        **rules.status(update, notice, _running(installed), Progress()),
         "outbox": _depth(outbox),
     }
 
@@ -33,20 +38,10 @@ def _update(file: Path) -> tuple[Update, str]:
         return Update(), str(error)
 
 
-def _running(models: Path) -> Running | None:
-    installed = ModelStore(models).running()
+def _running(installed: Installed | None) -> Running | None:
     return Running(installed.manifest.model, installed.manifest.version, installed.digest) if installed else None
 
 
 def _depth(file: Path) -> dict[str, int] | None:
-    """None if it cannot be told, since the file is in use or damaged."""
-    if not file.exists():
-        return {"rows": 0, "bytes": 0, "dropped": 0}
-    try:
-        outbox = Outbox.open(file, max_bytes=2**62)
-    except OutboxFailed:
-        return None
-    try:
-        return asdict(outbox.depth())
-    finally:
-        outbox.close()
+    depth = peek.depth(file)
+    return asdict(depth) if depth else None

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edge.foundation import clock
+from edge.foundation.machine import Machine
 from edge.foundation.version import agent_version
 from edge.identity.service import DeviceIdentity
 from edge.inference.service import Inference
 from edge.reporting import rules
 from edge.update.service import Updater
 from edge.uplink.outbox import Outbox
+from protos.kit.latency import BUCKETS
 from protos.v1.report_pb2 import Report
 from protos.v1.uplink_pb2 import Telemetry
 
@@ -35,12 +38,17 @@ class Parts:
 class Reporter:
     """Reads the parts; changes nothing."""
 
-    def __init__(self, identity: DeviceIdentity, labels: Mapping[str, str], slot: str, parts: Parts) -> None:
+    def __init__(
+        self, identity: DeviceIdentity, labels: Mapping[str, str], slot: str, parts: Parts, folder: Path
+    ) -> None:
         self._identity = identity
         self._labels = labels
         self._slot = slot
         self._parts = parts
         self._version = agent_version()
+        self._machine = Machine(folder)
+        self._counted: tuple[int, ...] = (0,) * BUCKETS
+        self._started_ns = time.monotonic_ns()
 
     def report(self) -> Report:
         """The whole reported state of this moment."""
@@ -75,7 +83,16 @@ class Reporter:
             version=running.version if running else 0,
             frames_dropped=stats.dropped,
             model_crashes=stats.crashes,
+            machine=rules.machine(self._machine.look()),
+            latency_counts=self._latency_counts(),
+            queued_frames=self._parts.inference.queued,
+            uptime_ms=(time.monotonic_ns() - self._started_ns) // 1_000_000,
         )
+
+    def _latency_counts(self) -> list[int]:
+        """Of the interval."""
+        before, self._counted = self._counted, self._parts.inference.latency_histogram()[0]
+        return [now - then for now, then in zip(self._counted, before, strict=True)]
 
     def status(self) -> dict[str, object]:
         """For people on the device, as JSON."""

@@ -38,10 +38,11 @@ def run(manifest: Manifest, model: Path, variant_name: str) -> dict[str, str]:
     # Imported here so that the limits already hold while numpy and the interpreter load.
     from edge.inference.engine import BadModel, Engine  # noqa: PLC0415
     from edge.inference.golden import check_golden, golden_frames, outputs_digest  # noqa: PLC0415
+    from edge.inference.shapes import frame_dtype  # noqa: PLC0415
 
     variant = next(variant for variant in manifest.variants if variant.name == variant_name)
     try:
-        frames = golden_frames(manifest.golden, manifest.preprocessing.frame_shape)
+        frames = golden_frames(manifest.golden, manifest.preprocessing.frame_shape, frame_dtype(manifest.preprocessing))
         outputs = Engine(model, variant, manifest.preprocessing).raw(frames)
     except MemoryError:
         return {"problem": "it needs more memory than a model of its size may take", "golden_outputs": ""}

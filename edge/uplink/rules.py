@@ -66,7 +66,7 @@ def acknowledge(ledger: Ledger, watermark: int, gone: Iterable[Size]) -> Ledger:
 
 def begin_epoch(ledger: Ledger, epoch: int) -> Ledger:
     """The books of a new life that keeps what is held. Sequence numbers go on: to the server they begin with a gap."""
-    return replace(ledger, epoch=epoch, acknowledged=0, dropped=0)
+    return replace(ledger, epoch=epoch, acknowledged=0, dropped=0, before=ledger.last_seq - ledger.rows)
 
 
 def resume(ledger: Ledger, watermark: int) -> Resumption:
@@ -81,6 +81,11 @@ def resume(ledger: Ledger, watermark: int) -> Resumption:
     if watermark > ledger.last_seq:
         return Resumption(after=0, new_epoch=True)
     return Resumption(after=watermark, forgotten=max(0, ledger.acknowledged - watermark))
+
+
+def follows_gap(window: Window, batch: StoredBatch) -> bool:
+    """Whether numbers are left out between what was sent and this batch: the cloud must hear why before it comes."""
+    return batch.first_seq > window.sent + 1
 
 
 def open_window(size: int, watermark: int) -> Window:
@@ -116,6 +121,11 @@ def quarantined(window: Window, first_seq: int) -> Window:
         replace(flight, settled=True) if flight.first_seq == first_seq else flight for flight in window.flights
     )
     return _advanced(replace(window, flights=flights))
+
+
+def paid_until(before_s: float, now_s: float, size: int, rate: float) -> float:
+    """When, on the same clock, the next batch may go after one of `size` bytes went now, at `rate` bytes a second."""
+    return max(before_s, now_s) + size / rate if rate else now_s
 
 
 def backoff_s(attempt: int, chance: float) -> float:

@@ -1,42 +1,71 @@
 from protos.v1 import samples_pb2 as _samples_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Packing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PACKING_NONE: _ClassVar[Packing]
+    PACKING_ZSTD: _ClassVar[Packing]
+PACKING_NONE: Packing
+PACKING_ZSTD: Packing
+
 class UplinkMessage(_message.Message):
-    __slots__ = ("hello", "batch", "telemetry", "sample_offer", "sample_piece")
+    __slots__ = ("hello", "batch", "telemetry", "sample_offer", "sample_piece", "books")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     TELEMETRY_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_OFFER_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_PIECE_FIELD_NUMBER: _ClassVar[int]
+    BOOKS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     batch: Batch
     telemetry: Telemetry
     sample_offer: _samples_pb2.SampleOffer
     sample_piece: _samples_pb2.SamplePiece
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., sample_offer: _Optional[_Union[_samples_pb2.SampleOffer, _Mapping]] = ..., sample_piece: _Optional[_Union[_samples_pb2.SamplePiece, _Mapping]] = ...) -> None: ...
+    books: Books
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., sample_offer: _Optional[_Union[_samples_pb2.SampleOffer, _Mapping]] = ..., sample_piece: _Optional[_Union[_samples_pb2.SamplePiece, _Mapping]] = ..., books: _Optional[_Union[Books, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("device", "epoch")
+    __slots__ = ("device", "epoch", "books")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    BOOKS_FIELD_NUMBER: _ClassVar[int]
     device: str
     epoch: int
-    def __init__(self, device: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+    books: Books
+    def __init__(self, device: _Optional[str] = ..., epoch: _Optional[int] = ..., books: _Optional[_Union[Books, _Mapping]] = ...) -> None: ...
+
+class Books(_message.Message):
+    __slots__ = ("last_seq", "before", "dropped", "waiting", "acknowledged")
+    LAST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
+    last_seq: int
+    before: int
+    dropped: int
+    waiting: int
+    acknowledged: int
+    def __init__(self, last_seq: _Optional[int] = ..., before: _Optional[int] = ..., dropped: _Optional[int] = ..., waiting: _Optional[int] = ..., acknowledged: _Optional[int] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("first_seq", "count", "payload")
+    __slots__ = ("first_seq", "count", "payload", "packing")
     FIRST_SEQ_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    PACKING_FIELD_NUMBER: _ClassVar[int]
     first_seq: int
     count: int
     payload: bytes
-    def __init__(self, first_seq: _Optional[int] = ..., count: _Optional[int] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    packing: Packing
+    def __init__(self, first_seq: _Optional[int] = ..., count: _Optional[int] = ..., payload: _Optional[bytes] = ..., packing: _Optional[_Union[Packing, str]] = ...) -> None: ...
 
 class ResultBatch(_message.Message):
     __slots__ = ("count", "model", "version", "manifest", "source", "first_frame", "frame_offset", "first_captured_us", "captured_offset_us", "label", "confidence", "latency_us")
@@ -67,7 +96,7 @@ class ResultBatch(_message.Message):
     def __init__(self, count: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., manifest: _Optional[bytes] = ..., source: _Optional[str] = ..., first_frame: _Optional[int] = ..., frame_offset: _Optional[bytes] = ..., first_captured_us: _Optional[int] = ..., captured_offset_us: _Optional[bytes] = ..., label: _Optional[bytes] = ..., confidence: _Optional[bytes] = ..., latency_us: _Optional[bytes] = ...) -> None: ...
 
 class Telemetry(_message.Message):
-    __slots__ = ("measured_ms", "interval_s", "inferences", "inference_errors", "latency_p50_us", "latency_p95_us", "outbox_rows", "outbox_bytes", "dropped", "resident_bytes", "model", "version", "frames_dropped", "model_crashes")
+    __slots__ = ("measured_ms", "interval_s", "inferences", "inference_errors", "latency_p50_us", "latency_p95_us", "outbox_rows", "outbox_bytes", "dropped", "resident_bytes", "model", "version", "frames_dropped", "model_crashes", "machine", "latency_counts", "queued_frames", "uptime_ms")
     MEASURED_MS_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
     INFERENCES_FIELD_NUMBER: _ClassVar[int]
@@ -82,6 +111,10 @@ class Telemetry(_message.Message):
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FRAMES_DROPPED_FIELD_NUMBER: _ClassVar[int]
     MODEL_CRASHES_FIELD_NUMBER: _ClassVar[int]
+    MACHINE_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_MS_FIELD_NUMBER: _ClassVar[int]
     measured_ms: int
     interval_s: float
     inferences: int
@@ -96,7 +129,27 @@ class Telemetry(_message.Message):
     version: int
     frames_dropped: int
     model_crashes: int
-    def __init__(self, measured_ms: _Optional[int] = ..., interval_s: _Optional[float] = ..., inferences: _Optional[int] = ..., inference_errors: _Optional[int] = ..., latency_p50_us: _Optional[int] = ..., latency_p95_us: _Optional[int] = ..., outbox_rows: _Optional[int] = ..., outbox_bytes: _Optional[int] = ..., dropped: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., frames_dropped: _Optional[int] = ..., model_crashes: _Optional[int] = ...) -> None: ...
+    machine: Machine
+    latency_counts: _containers.RepeatedScalarFieldContainer[int]
+    queued_frames: int
+    uptime_ms: int
+    def __init__(self, measured_ms: _Optional[int] = ..., interval_s: _Optional[float] = ..., inferences: _Optional[int] = ..., inference_errors: _Optional[int] = ..., latency_p50_us: _Optional[int] = ..., latency_p95_us: _Optional[int] = ..., outbox_rows: _Optional[int] = ..., outbox_bytes: _Optional[int] = ..., dropped: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., frames_dropped: _Optional[int] = ..., model_crashes: _Optional[int] = ..., machine: _Optional[_Union[Machine, _Mapping]] = ..., latency_counts: _Optional[_Iterable[int]] = ..., queued_frames: _Optional[int] = ..., uptime_ms: _Optional[int] = ...) -> None: ...
+
+class Machine(_message.Message):
+    __slots__ = ("processor", "memory", "memory_available", "disk", "disk_free", "temperature_c")
+    PROCESSOR_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_AVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    DISK_FIELD_NUMBER: _ClassVar[int]
+    DISK_FREE_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_C_FIELD_NUMBER: _ClassVar[int]
+    processor: float
+    memory: int
+    memory_available: int
+    disk: int
+    disk_free: int
+    temperature_c: float
+    def __init__(self, processor: _Optional[float] = ..., memory: _Optional[int] = ..., memory_available: _Optional[int] = ..., disk: _Optional[int] = ..., disk_free: _Optional[int] = ..., temperature_c: _Optional[float] = ...) -> None: ...
 
 class UplinkReply(_message.Message):
     __slots__ = ("welcome", "ack", "quarantined", "delay", "sample_policies", "sample_answer")
@@ -115,14 +168,16 @@ class UplinkReply(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., quarantined: _Optional[_Union[Quarantined, _Mapping]] = ..., delay: _Optional[_Union[Delay, _Mapping]] = ..., sample_policies: _Optional[_Union[_samples_pb2.SamplePolicies, _Mapping]] = ..., sample_answer: _Optional[_Union[_samples_pb2.SampleAnswer, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("watermark", "max_batch_bytes", "window")
+    __slots__ = ("watermark", "max_batch_bytes", "window", "packings")
     WATERMARK_FIELD_NUMBER: _ClassVar[int]
     MAX_BATCH_BYTES_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
+    PACKINGS_FIELD_NUMBER: _ClassVar[int]
     watermark: int
     max_batch_bytes: int
     window: int
-    def __init__(self, watermark: _Optional[int] = ..., max_batch_bytes: _Optional[int] = ..., window: _Optional[int] = ...) -> None: ...
+    packings: _containers.RepeatedScalarFieldContainer[Packing]
+    def __init__(self, watermark: _Optional[int] = ..., max_batch_bytes: _Optional[int] = ..., window: _Optional[int] = ..., packings: _Optional[_Iterable[_Union[Packing, str]]] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ("watermark",)
