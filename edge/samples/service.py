@@ -106,6 +106,7 @@ class Sampler:
                 log.error("samples not kept", samples=len(unwritten.samples), error=str(error))
                 self._books = rules.spend(self._books, unwritten.policy, unwritten.day, -unwritten.size)
             else:
+                log.debug("samples kept", samples=len(unwritten.samples), bytes=unwritten.size)
                 self.on_kept()
             finally:
                 self._unwritten.task_done()
