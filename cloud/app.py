@@ -35,6 +35,7 @@ from cloud.identity import routes as identity_routes
 from cloud.identity.service import Identity
 from cloud.identity.trust import FleetTrust
 from cloud.registry import routes as registry_routes
+from cloud.registry.blobs import Blobs
 from cloud.registry.entities import UnknownModel
 from cloud.registry.kept import kept
 from cloud.registry.service import Registry
@@ -43,6 +44,11 @@ from cloud.rollouts.controller import Controller
 from cloud.rollouts.metrics import RolloutStates
 from cloud.rollouts.service import Rollouts
 from cloud.routes import create_api
+from cloud.samples import routes as samples_routes
+from cloud.samples.partials import Partials
+from cloud.samples.retention import SampleRetention
+from cloud.samples.rpc import SampleStreams
+from cloud.samples.service import Samples
 from cloud.shadow import routes as shadow_routes
 from cloud.shadow.service import Shadows
 from cloud.uplink import consumer_routes, query_routes
@@ -51,6 +57,7 @@ from cloud.uplink.consumers import Consumers
 from cloud.uplink.entities import KnownVersion
 from cloud.uplink.merge import Merger
 from cloud.uplink.queries import Queries
+from cloud.uplink.quotas import Quota, Quotas
 from cloud.uplink.retention import Kept, Retention
 from cloud.uplink.rpc import UplinkService
 from cloud.uplink.server import CannotListen, IngestServer
@@ -84,6 +91,7 @@ class Rooms:
     ingest: Ingest
     drifts: Drifts
     shadows: Shadows
+    samples: Samples
 
 
 @contextmanager
@@ -106,8 +114,10 @@ def compose(settings: CloudSettings) -> Iterator[Rooms]:
     drifts = Drifts(database, registry, thresholds)
     shadows = Shadows(database, registry, fleet, identity.sign, settings.deployment_days)
     ingest = Ingest(database, known_versions(registry))
+    frames, partials = Blobs(settings.samples / "frames"), Partials(settings.samples / "partials")
+    samples = Samples(database, registry, fleet, frames, partials)
     try:
-        yield Rooms(database, trust, registry, fleet, rollouts, ingest, drifts, shadows)
+        yield Rooms(database, trust, registry, fleet, rollouts, ingest, drifts, shadows, samples)
     finally:
         database.close()
 
@@ -148,6 +158,7 @@ class _Process:
         self._roles = roles
         self._rooms = rooms
         self._stop = stop
+        self._samples = SampleStreams(rooms.samples)
         self._pulse = Pulse(rooms.database)
         self._telemetry = TelemetryInbox(rooms.fleet)
         self._link: Link | None = None
@@ -227,7 +238,10 @@ class _Process:
     def _bind_ingest(self) -> tuple[IngestServer, Merger]:
         settings, ingest = self._settings, self._rooms.ingest
         merger = Merger(ingest.commit, rows=settings.ingest_rows, wait_s=settings.ingest_ms / 1000)
-        server = IngestServer(UplinkService(ingest, merger, self._telemetry.put, partial(_take_watched, self._rooms)))
+        service = UplinkService(ingest, merger, self._telemetry.put, partial(_take_watched, self._rooms))
+        service.samples = self._samples
+        service.quotas = Quotas(Quota(settings.device_rows_s, settings.device_bytes_s))
+        server = IngestServer(service)
         server.bind(settings.host, settings.ingest_port)
         return server, merger
 
@@ -237,6 +251,9 @@ class _Process:
         self._background("telemetry", self._telemetry.run())
         kept = Kept(self._settings.result_days, self._settings.aggregate_days, self._settings.quarantine_days)
         self._background("retention", Retention(self._rooms.ingest, kept).run())
+        samples = SampleRetention(self._rooms.samples, self._settings.sample_days, self._settings.sample_bytes)
+        self._background("retention of samples", samples.run())
+        self._background("policies for samples", self._samples.run())
         merging = self._task("merger", merger.run())
 
         async def drain() -> None:
@@ -280,6 +297,7 @@ class _Process:
             consumer_routes.router(Consumers(rooms.database)),
             drift_routes.router(rooms.drifts),
             shadow_routes.router(rooms.shadows),
+            samples_routes.router(rooms.samples),
         ]
         return create_api(routers, self._readiness)
 

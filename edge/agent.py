@@ -8,7 +8,7 @@ import json
 import os
 import platform
 from collections.abc import Coroutine, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,10 @@ from edge.reporting import local, offline
 from edge.reporting import mqtt as reporting_mqtt
 from edge.reporting.health import Health
 from edge.reporting.service import Parts, Reporter, offer_regularly
+from edge.samples.entities import SamplesFailed
+from edge.samples.rpc import SampleUploads
+from edge.samples.service import Sampler
+from edge.samples.store import SampleStore
 from edge.shadow.parts import Challenger, put_together
 from edge.update.memory import Memory
 from edge.update.mqtt import DesiredState
@@ -54,6 +58,7 @@ from protos.topics import DEFAULT_SLOT
 
 LOCK_FILE = "agent.lock"
 OUTBOX_FILE = "outbox.sqlite"
+SAMPLES_FILE = "samples.sqlite"
 MODELS_FOLDER = "models"
 DOWNLOADS_FOLDER = "downloads"
 METADATA_FOLDER = "metadata"
@@ -79,7 +84,7 @@ class Agent:
         try:
             with holding(settings.dir, settings.id), _rooms(settings) as rooms:
                 await _work(rooms, settings, stop)
-        except (KeysFailed, OutboxFailed, SocketUnusable) as error:
+        except (KeysFailed, OutboxFailed, SamplesFailed, SocketUnusable) as error:
             raise AgentFailed(str(error)) from error
         except OSError as error:
             raise AgentFailed(f"data folder {settings.dir} cannot be used: {error}") from error
@@ -97,6 +102,7 @@ class _Rooms:
     updater: Updater
     desired: DesiredState
     uplink: Uplink
+    sampler: Sampler
     reporter: Reporter
     reports: reporting_mqtt.Reports
     drift: DriftWatch
@@ -159,19 +165,24 @@ def _holder(folder: Path) -> dict[str, object] | None:
 @contextmanager
 def _rooms(settings: EdgeSettings) -> Iterator[_Rooms]:
     identity, root = DeviceIdentity.load(settings.dir, settings.id), read_root(settings.trust)
-    outbox = Outbox.open(settings.dir / OUTBOX_FILE, settings.outbox_bytes)
-    try:
-        yield _wired(settings, identity, root, outbox)
-    finally:
-        outbox.close()
+    with (
+        closing(Outbox.open(settings.dir / OUTBOX_FILE, settings.outbox_bytes)) as outbox,
+        closing(SampleStore.open(settings.dir / SAMPLES_FILE)) as samples,
+    ):
+        yield _wired(settings, identity, root, outbox, samples)
 
 
-def _wired(settings: EdgeSettings, identity: DeviceIdentity, root: bytes, outbox: Outbox) -> _Rooms:
+def _wired(
+    settings: EdgeSettings, identity: DeviceIdentity, root: bytes, outbox: Outbox, samples: SampleStore
+) -> _Rooms:
     device, slot = settings.id, DEFAULT_SLOT
     link = Link(Address.parse(settings.broker), f"littoral-{device}", reporting_mqtt.will(device), settings.mqtt)
     trust = _trust(settings, root, link)
     inference = Inference(outbox, InferenceLimits(settings.batch_frames, settings.latency_ms))
     uplink = Uplink(settings.uplink, device, outbox)
+    sampler = Sampler(samples, device, settings.samples_bytes, now_ms)
+    uplink.spare, sampler.on_kept = SampleUploads(samples, sampler), uplink.nudge
+    inference.on_answered(sampler.take)
     uplink.rate = settings.uplink_rate
     pace = delivery.Limits(settings.delivery_rate, settings.delivery_jitter_s)
     models = ModelStore.open(settings.dir / MODELS_FOLDER, slot)
@@ -203,6 +214,7 @@ def _wired(settings: EdgeSettings, identity: DeviceIdentity, root: bytes, outbox
         updater=updater,
         desired=desired,
         uplink=uplink,
+        sampler=sampler,
         reporter=reporter,
         reports=reports,
         drift=drift,
@@ -261,6 +273,7 @@ def _tasks(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, An
         "trust": rooms.trust.run(),
         "desired state": rooms.desired.run(),
         "uplink": rooms.uplink.run(),
+        "samples": rooms.sampler.run(),
         "reports": rooms.reports.run(),
         "telemetry": telemetry,
         "health": rooms.health.run(),

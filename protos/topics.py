@@ -21,6 +21,12 @@ MAX_METADATA_BYTES = 120 * 1024
 MAX_INDEX_BYTES = 1024
 MAX_GRPC_BYTES = 4 * 1024 * 1024
 MAX_BATCH_ROWS = 4096
+MAX_SAMPLE_BYTES = 16 * 1024 * 1024
+SAMPLE_PIECE_BYTES = 16 * 1024
+"""Small, so that a result that comes after it on a slow line waits for little."""
+MAX_SAMPLE_OFFERS = 16
+MAX_SAMPLE_PIECES = 2
+"""Offers that are open, and pieces not yet answered, on one stream."""
 MAX_ARTIFACT_BYTES = 1024 * 1024 * 1024
 MAX_DICTIONARY_BYTES = 8 * 1024 * 1024
 """A patch by dictionary is applied with both files in memory; larger ones are patched by difference, in flat memory."""

@@ -34,6 +34,10 @@ class Api:
         """The bytes at `path`."""
         return self._answer("GET", path).content
 
+    def put(self, path: str, json: object = None) -> Any:  # noqa: ANN401 - JSON is anything
+        """What the API answers to `json` put at `path`."""
+        return self._ask("PUT", path, json=json)
+
     def post(self, path: str, json: object = None) -> Any:  # noqa: ANN401 - JSON is anything
         """What the API answers to `json` posted to `path`."""
         return self._ask("POST", path, json=json)

@@ -95,6 +95,20 @@ class CloudSettings(BaseSettings):
         ge=0,
         description="Whole days (UTC) that batches in quarantine are kept; 0: for ever.",
     )
+    sample_days: int = Field(default=0, ge=0, description="Days that sampled frames are kept; 0: for ever.")
+    sample_bytes: int = Field(
+        default=10 * 1024**3,
+        ge=0,
+        description="Bytes of sampled frames kept; beyond it the oldest are dropped. 0: without limit.",
+    )
+    device_rows_s: int = Field(
+        default=0,
+        ge=0,
+        description="Most results a second that one device may send; one that sends more is told to wait. 0: no limit.",
+    )
+    device_bytes_s: int = Field(
+        default=0, ge=0, description="Most bytes a second that one device may send, samples included. 0: no limit."
+    )
     deployment_days: int = Field(
         default=30,
         ge=1,
@@ -155,3 +169,8 @@ class CloudSettings(BaseSettings):
     def blobs(self) -> Path:
         """Folder of the artifacts' files."""
         return self.dir / "blobs"
+
+    @property
+    def samples(self) -> Path:
+        """Folder of the sampled frames; the roles ingest and api share it."""
+        return self.dir / "samples"

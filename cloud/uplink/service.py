@@ -8,6 +8,7 @@ from typing import TypeAlias
 from cloud.foundation.database import Database, Transaction
 from cloud.uplink import auditing, rules, store, store_aggregates, store_audit
 from cloud.uplink.aggregates import MINUTE_MS
+from cloud.uplink.clocks import Clocks
 from cloud.uplink.entities import (
     DAY_MS,
     Audited,
@@ -39,6 +40,7 @@ class Ingest:
     def __init__(self, database: Database, known_version: KnownVersions) -> None:
         self._database = database
         self._known_version = known_version
+        self._clocks = Clocks()
         self._names = store.Names()
         self._days: frozenset[int] = frozenset()
 
@@ -58,7 +60,7 @@ class Ingest:
 
         Batches of one stream must be in the order in which they came.
         """
-        arrived = [(batch, self._read(batch)) for batch in batches]
+        arrived = [(batch, self._read(batch, now_ms)) for batch in batches]
         self._make_days(now_ms)
         self._learn_names(arrived)
         try:
@@ -136,7 +138,7 @@ class Ingest:
         with self._database.reading() as connection:
             return store.quarantined_payload(connection, number)
 
-    def _read(self, batch: ReceivedBatch) -> Results | str:
+    def _read(self, batch: ReceivedBatch, now_ms: int) -> Results | str:
         """The batch's columns, or why they cannot be stored. Outside of the transaction: it holds a lock."""
         if batch.books is not None:
             return ""
@@ -144,7 +146,10 @@ class Ingest:
             results = rules.read(batch.payload, batch.count)
         except Malformed as error:
             return str(error)
-        return rules.complaint(results, self._known_version(results.manifest)) or results
+        if problem := rules.complaint(results, self._known_version(results.manifest)):
+            return problem
+        self._clocks.note(batch.device, results, now_ms)
+        return results
 
     def _make_days(self, now_ms: int) -> None:
         days = frozenset(rules.days_to_make(now_ms))

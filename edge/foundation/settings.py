@@ -150,6 +150,10 @@ class EdgeSettings(BaseSettings):
         default=256 * MEBIBYTE,
         description="Bytes of results kept while the cloud is away; beyond it the oldest are dropped and counted.",
     )
+    samples_bytes: Annotated[int, Field(ge=0)] = Field(
+        default=64 * MEBIBYTE,
+        description="Bytes of sampled frames kept while the cloud is away; beyond it none are added. 0: no samples.",
+    )
     batch_frames: Annotated[int, Field(ge=1, le=MAX_BATCH_ROWS)] = Field(
         default=1024, description="Most frames handed to the model at once; latency_ms may allow fewer."
     )

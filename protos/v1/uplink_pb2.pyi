@@ -1,3 +1,4 @@
+from protos.v1 import samples_pb2 as _samples_pb2
 from protos.v1 import sketches_pb2 as _sketches_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -16,20 +17,24 @@ PACKING_NONE: Packing
 PACKING_ZSTD: Packing
 
 class UplinkMessage(_message.Message):
-    __slots__ = ("hello", "batch", "telemetry", "drift", "comparison", "books")
+    __slots__ = ("hello", "batch", "telemetry", "sample_offer", "sample_piece", "drift", "comparison", "books")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     TELEMETRY_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_OFFER_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_PIECE_FIELD_NUMBER: _ClassVar[int]
     DRIFT_FIELD_NUMBER: _ClassVar[int]
     COMPARISON_FIELD_NUMBER: _ClassVar[int]
     BOOKS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     batch: Batch
     telemetry: Telemetry
+    sample_offer: _samples_pb2.SampleOffer
+    sample_piece: _samples_pb2.SamplePiece
     drift: _sketches_pb2.Drift
     comparison: _sketches_pb2.Comparison
     books: Books
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., drift: _Optional[_Union[_sketches_pb2.Drift, _Mapping]] = ..., comparison: _Optional[_Union[_sketches_pb2.Comparison, _Mapping]] = ..., books: _Optional[_Union[Books, _Mapping]] = ...) -> None: ...
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., sample_offer: _Optional[_Union[_samples_pb2.SampleOffer, _Mapping]] = ..., sample_piece: _Optional[_Union[_samples_pb2.SamplePiece, _Mapping]] = ..., drift: _Optional[_Union[_sketches_pb2.Drift, _Mapping]] = ..., comparison: _Optional[_Union[_sketches_pb2.Comparison, _Mapping]] = ..., books: _Optional[_Union[Books, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("device", "epoch", "books")
@@ -152,16 +157,20 @@ class Machine(_message.Message):
     def __init__(self, processor: _Optional[float] = ..., memory: _Optional[int] = ..., memory_available: _Optional[int] = ..., disk: _Optional[int] = ..., disk_free: _Optional[int] = ..., temperature_c: _Optional[float] = ...) -> None: ...
 
 class UplinkReply(_message.Message):
-    __slots__ = ("welcome", "ack", "quarantined", "delay")
+    __slots__ = ("welcome", "ack", "quarantined", "delay", "sample_policies", "sample_answer")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     QUARANTINED_FIELD_NUMBER: _ClassVar[int]
     DELAY_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_POLICIES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_ANSWER_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     ack: Ack
     quarantined: Quarantined
     delay: Delay
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., quarantined: _Optional[_Union[Quarantined, _Mapping]] = ..., delay: _Optional[_Union[Delay, _Mapping]] = ...) -> None: ...
+    sample_policies: _samples_pb2.SamplePolicies
+    sample_answer: _samples_pb2.SampleAnswer
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., quarantined: _Optional[_Union[Quarantined, _Mapping]] = ..., delay: _Optional[_Union[Delay, _Mapping]] = ..., sample_policies: _Optional[_Union[_samples_pb2.SamplePolicies, _Mapping]] = ..., sample_answer: _Optional[_Union[_samples_pb2.SampleAnswer, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("watermark", "max_batch_bytes", "window", "packings")
