@@ -249,6 +249,7 @@ class _Stream:
             wait_s = self.quotas.spend(self._device, rows, message.ByteSize(), now_s)
             if wait_s > 0:
                 delay = uplink_pb2.Delay(milliseconds=min(MAX_DELAY_MS, math.ceil(wait_s * 1000)))
+                metrics.DELAYS.labels("quota").inc()
                 await self.write(uplink_pb2.UplinkReply(delay=delay))
                 await asyncio.sleep(wait_s)
 
