@@ -55,7 +55,9 @@ class Message:
 
 def order(blueprint: Blueprint, layout: Layout) -> str:
     """What a worker is started with, as text for its command line. Chunks are left out: they may be many."""
-    variant = Variant(name=blueprint.variant.name, input=blueprint.variant.input, output=blueprint.variant.output)
+    variant = Variant()
+    variant.CopyFrom(blueprint.variant)
+    variant.ClearField("artifact")
     return json.dumps(
         {
             "file": str(blueprint.file),

@@ -7,12 +7,17 @@ first pixel of a frame, what happens on it. A frame without a fault has the clas
 import os
 import signal
 import time
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 CRASH, HANG, EAT, NAN, RAISE, SLOW = range(250, 256)
+
+
+class OpResolverType(Enum):
+    BUILTIN_WITHOUT_DEFAULT_DELEGATES = 3
 
 
 class Interpreter:
