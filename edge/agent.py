@@ -19,25 +19,30 @@ from edge.delivery import entities as delivery
 from edge.delivery.mqtt import Fetcher
 from edge.delivery.trust import Trust
 from edge.delivery.trust_sources import FromApi, FromBroker, Source
+from edge.foundation import hardware
 from edge.foundation.clock import now_ms
 from edge.foundation.settings import FRAMES_SOCKET, EdgeSettings
+from edge.foundation.shares import Share, shared
 from edge.foundation.version import agent_version
 from edge.identity.service import DeviceIdentity, read_root
 from edge.inference import local as local_ends
 from edge.inference import operators
+from edge.inference.by_slot import BySlot
 from edge.inference.entities import Limits as InferenceLimits
 from edge.inference.rpc import SocketUnusable, frames_server
 from edge.inference.service import Inference
 from edge.models.service import ModelStore
 from edge.reporting import local, offline
 from edge.reporting import mqtt as reporting_mqtt
-from edge.reporting.service import Parts, Reporter, offer_regularly
+from edge.reporting.service import Parts, Reporter, SlotParts, offer_regularly
 from edge.update.memory import Memory
 from edge.update.mqtt import DesiredState
+from edge.update.one_at_a_time import OneAtATime, Turns
 from edge.update.requirements import Facts
 from edge.update.service import Updater
 from edge.update.steps import Limits, Steps
 from edge.uplink.entities import OutboxFailed
+from edge.uplink.of_slot import OfSlot
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
 from protos.kit.files import remove_leftovers
@@ -80,18 +85,39 @@ class Agent:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rooms:
-    """All parts, wired."""
+class _Slot:
+    """What one of the models that run at once has for itself."""
 
-    outbox: Outbox
+    name: str
     inference: Inference
-    link: Link
-    trust: Trust
     updater: Updater
     desired: DesiredState
+    share: Share
+
+    def tasks(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """Its work, by name."""
+        return {
+            f"inference {self.name}": self.inference.run(),
+            f"updater {self.name}": self.updater.run(),
+            f"desired state {self.name}": self.desired.run(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Rooms:
+    """All parts, wired. slots: the main one first."""
+
+    slots: tuple[_Slot, ...]
+    link: Link
+    trust: Trust
     uplink: Uplink
     reporter: Reporter
     reports: reporting_mqtt.Reports
+
+    @property
+    def inference(self) -> BySlot:
+        """Of all slots."""
+        return BySlot({slot.name: slot.inference for slot in self.slots})
 
 
 @contextmanager
@@ -126,8 +152,8 @@ def status(folder: Path) -> dict[str, object]:
     holder = _holder(folder)
     if holder is None:
         raise AgentFailed(f"no agent has run on the data folder {folder} yet: name another one with --dir")
-    files = (Memory(folder, DEFAULT_SLOT).path, folder / MODELS_FOLDER / DEFAULT_SLOT, folder / OUTBOX_FILE)
-    return {"agent_running": False, "device": holder["device"], **offline.status(*files)}
+    found = offline.status(folder, folder / MODELS_FOLDER, folder / OUTBOX_FILE)
+    return {"agent_running": False, "device": holder["device"], **found}
 
 
 def _holder(folder: Path) -> dict[str, object] | None:
@@ -150,26 +176,50 @@ def _rooms(settings: EdgeSettings) -> Iterator[_Rooms]:
 
 
 def _wired(settings: EdgeSettings, identity: DeviceIdentity, root: bytes, outbox: Outbox) -> _Rooms:
-    device, slot = settings.id, DEFAULT_SLOT
+    device = settings.id
     link = Link(Address.parse(settings.broker), f"littoral-{device}", reporting_mqtt.will(device), settings.mqtt)
     trust = _trust(settings, root, link)
-    inference = Inference(outbox, InferenceLimits(settings.batch_frames, settings.latency_ms))
     uplink = Uplink(settings.uplink, device, outbox)
-    pace = delivery.Limits(settings.delivery_rate, settings.delivery_jitter_s)
-    steps = Steps(
-        Fetcher(link, trust, settings.dir / DOWNLOADS_FOLDER, pace),
-        ModelStore.open(settings.dir / MODELS_FOLDER, slot),
-        inference,
-        Limits(settings.trial_s, settings.golden_timeout_s, settings.threads),
-        Facts(platform.machine(), agent_version(), operators.known()),
-    )
-    updater = Updater(device, Memory(settings.dir, slot), steps, identity.sign, now_ms)
-    parts = Parts(updater, inference, outbox, lambda: uplink.state.value, lambda: trust.alarms)
-    reporter = Reporter(identity, settings.labels, slot, parts)
+    common = _Common(settings, identity, link, trust, outbox, Turns())
+    shares = shared(settings.slots, settings.threads, hardware.cores())
+    slots = tuple(_slot(name, share, common) for name, share in shares.items())
+    told = {slot.name: SlotParts(slot.updater, slot.inference, slot.share.threads) for slot in slots}
+    parts = Parts(told, outbox, lambda: uplink.state.value, lambda: trust.alarms, hardware.described())
+    reporter = Reporter(identity, settings.labels, parts)
     reports = reporting_mqtt.Reports(link, device, reporter.report, settings.report_s)
-    updater.on_change = reports.changed
-    desired = DesiredState(link, updater, device, slot, trust)
-    return _Rooms(outbox, inference, link, trust, updater, desired, uplink, reporter, reports)
+    for slot in slots:
+        slot.updater.on_change = reports.changed
+    return _Rooms(slots, link, trust, uplink, reporter, reports)
+
+
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What the slots of a device share."""
+
+    settings: EdgeSettings
+    identity: DeviceIdentity
+    link: Link
+    trust: Trust
+    outbox: Outbox
+    turns: Turns
+
+
+def _slot(name: str, share: Share, common: _Common) -> _Slot:
+    settings, link, trust = common.settings, common.link, common.trust
+    results = common.outbox if name == DEFAULT_SLOT else OfSlot(common.outbox, name)
+    inference = Inference(results, InferenceLimits(settings.batch_frames, settings.latency_ms))
+    downloads = DOWNLOADS_FOLDER if name == DEFAULT_SLOT else f"{DOWNLOADS_FOLDER}-{name}"
+    pace = delivery.Limits(settings.delivery_rate, settings.delivery_jitter_s)
+    fetcher = Fetcher(link, trust, settings.dir / downloads, pace)
+    steps = Steps(
+        fetcher if len(settings.slots) == 1 else OneAtATime(fetcher, common.turns),
+        ModelStore.open(settings.dir / MODELS_FOLDER, name),
+        inference,
+        Limits(settings.trial_s, settings.golden_timeout_s, share.threads, share.nice, settings.measured_files),
+        Facts(platform.machine(), agent_version(), operators.known(), hardware.described()),
+    )
+    updater = Updater(settings.id, Memory(settings.dir, name), steps, common.identity.sign, now_ms)
+    return _Slot(name, inference, updater, DesiredState(link, updater, settings.id, name, trust), share)
 
 
 def _trust(settings: EdgeSettings, root: bytes, link: Link) -> Trust:
@@ -182,8 +232,9 @@ def _trust(settings: EdgeSettings, root: bytes, link: Link) -> Trust:
 async def _work(rooms: _Rooms, settings: EdgeSettings, stop: asyncio.Event) -> None:
     """Until `stop`, or until a task fails, which ends all others and is raised."""
     frames = settings.dir / FRAMES_SOCKET
-    await rooms.updater.serve()
-    await rooms.desired.listen()
+    await asyncio.gather(*(slot.updater.serve() for slot in rooms.slots))
+    for slot in rooms.slots:
+        await slot.desired.listen()
     async with AsyncExitStack() as doors:
         await doors.enter_async_context(frames_server(rooms.inference, frames))
         async with asyncio.TaskGroup() as group:
@@ -201,11 +252,9 @@ def _tasks(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, An
     telemetry = offer_regularly(rooms.reporter, rooms.uplink.offer_telemetry, settings.telemetry_s)
     return {
         **local_ends.tasks(settings, rooms.inference),
-        "inference": rooms.inference.run(),
-        "updater": rooms.updater.run(),
+        **{name: work for slot in rooms.slots for name, work in slot.tasks().items()},
         "link": rooms.link.run(),
         "trust": rooms.trust.run(),
-        "desired state": rooms.desired.run(),
         "uplink": rooms.uplink.run(),
         "reports": rooms.reports.run(),
         "telemetry": telemetry,

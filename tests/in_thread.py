@@ -29,7 +29,7 @@ class Rehearsal(Blueprint):
 def rehearsal(classifier: Any, version: int = 1, manifest: bytes = b"\1" * 32) -> Rehearsal:
     preprocessing = tiny_models.preprocessing()
     variant = tiny_models.manifest({"int8": tiny_models.int8(tiny_models.weights())}).variants[0]
-    return Rehearsal(Path("none"), variant, preprocessing, 1, manifest, "m", version, classifier)
+    return Rehearsal(Path("none"), variant, preprocessing, 1, manifest, "m", version, classifier=classifier)
 
 
 class InThread:

@@ -11,9 +11,10 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from edge.foundation.shares import Shares
 from protos.kit.link import Address, Mqtt
 from protos.kit.settings import SHOWN_DEFAULT, Labels
-from protos.topics import MAX_BATCH_ROWS, checked_name
+from protos.topics import DEFAULT_SLOT, MAX_BATCH_ROWS, checked_name
 
 FRAMES_SOCKET = "frames.sock"
 TRUST_FILE = "trust.json"
@@ -113,7 +114,18 @@ class EdgeSettings(BaseSettings):
         description="What rollouts select devices by, k=v,k=v (in a settings file also a table).",
     )
     threads: Annotated[int, Field(ge=1, le=256)] = Field(
-        default=1, description="Threads of the interpreter; more than the cores only cost."
+        default=1, description="Threads of the interpreter, of all slots together; more than the cores only cost."
+    )
+    slots: Shares = Field(
+        default={DEFAULT_SLOT: 1},
+        description="Models that run at once, each in a slot with a share of threads and cores, name=share,name=share "
+        "(in a settings file also a table); the first is the device's main model.",
+        json_schema_extra={SHOWN_DEFAULT: f"`{DEFAULT_SLOT}=1`"},
+    )
+    measured_files: Annotated[int, Field(ge=1, le=8)] = Field(
+        default=2,
+        description="Files of a version that are fetched to find out which of its variants is the fastest here; "
+        "1: only the first that fits.",
     )
     outbox_bytes: Annotated[int, Field(ge=MEBIBYTE)] = Field(
         default=256 * MEBIBYTE,
@@ -131,6 +143,7 @@ class EdgeSettings(BaseSettings):
         description="Folder whose files are inferred, then removed: raw pixels, .npy, PGM or PPM, moved in whole.",
         json_schema_extra={SHOWN_DEFAULT: "none"},
     )
+    watch_slot: str = Field(default="", description="Slot whose model infers the files in watch; empty: the main one.")
     delivery_rate: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Most bytes a second that models are fetched with; 0: without limit."
     )
@@ -145,6 +158,9 @@ class EdgeSettings(BaseSettings):
     frames_topic: str = Field(
         default="",
         description="Topic of the local broker whose messages are frames: raw pixels, .npy, PGM or PPM; empty: none.",
+    )
+    frames_slot: str = Field(
+        default="", description="Slot whose model infers the frames of frames_topic; empty: the main one."
     )
     results_topic: str = Field(
         default="", description="Topic of the local broker that gets results as JSON arrays; empty: none."
@@ -170,5 +186,8 @@ class EdgeSettings(BaseSettings):
     def _complete(self) -> Self:
         if (self.frames_topic or self.results_topic) and not self.local_broker:
             raise ValueError("frames_topic and results_topic are topics of local_broker: give it, too")
+        for name, slot in (("watch_slot", self.watch_slot), ("frames_slot", self.frames_slot)):
+            if slot and slot not in self.slots:
+                raise ValueError(f"{name} is {slot!r}, which is none of the slots: {', '.join(self.slots)}")
         self.trust = self.dir / TRUST_FILE if self.trust == Path() else self.trust.expanduser()
         return self

@@ -39,7 +39,10 @@ class Answers:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Blueprint:
-    """Which file answers, how it is run, and the names that its results bear. manifest: digest."""
+    """Which file answers, how it is run, and the names that its results bear. manifest: digest.
+
+    nice: by how much its process yields to others.
+    """
 
     file: Path
     variant: Variant
@@ -48,6 +51,7 @@ class Blueprint:
     manifest: bytes
     model: str
     version: int
+    nice: int = 0
 
     @property
     def frame_shape(self) -> tuple[int, ...]:

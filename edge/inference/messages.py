@@ -67,6 +67,7 @@ def order(blueprint: Blueprint, layout: Layout) -> str:
             "manifest": blueprint.manifest.hex(),
             "model": blueprint.model,
             "version": blueprint.version,
+            "nice": blueprint.nice,
             "layout": [layout.slots, layout.frames, layout.frame_bytes],
         }
     )
@@ -83,5 +84,6 @@ def parse_order(text: str) -> tuple[Blueprint, Layout]:
         manifest=bytes.fromhex(fields["manifest"]),
         model=fields["model"],
         version=fields["version"],
+        nice=fields["nice"],
     )
     return blueprint, Layout(*fields["layout"])

@@ -7,6 +7,7 @@ A model has one input, `frames`, UINT8 [n, height, width(, channels)], and two o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import grpc
 import grpc.aio
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.inference.entities import Blueprint
-from edge.inference.requests import Answer, Requests, Unanswered
+from edge.inference.requests import Answer, Requests, Unanswered, of_model
 from protos.v1 import open_inference_pb2 as oip
 from protos.v1.open_inference_pb2_grpc import GRPCInferenceServiceServicer
 
@@ -30,9 +31,9 @@ class WrongRequest(ValueError):
 
 
 class OpenInference(GRPCInferenceServiceServicer):
-    """What an application on the device may ask."""
+    """What an application on the device may ask, of the model of any slot by its name. requests: of each slot."""
 
-    def __init__(self, requests: Requests) -> None:
+    def __init__(self, requests: Sequence[Requests]) -> None:
         self._requests = requests
 
     async def ServerLive(  # noqa: N802 - the protocol's name, as those below
@@ -43,11 +44,11 @@ class OpenInference(GRPCInferenceServiceServicer):
 
     async def ServerReady(self, _: oip.ServerReadyRequest, __: _Context) -> oip.ServerReadyResponse:  # noqa: N802
         """Whether it has a model."""
-        return oip.ServerReadyResponse(ready=self._requests.inference.blueprint is not None)
+        return oip.ServerReadyResponse(ready=any(one.inference.blueprint for one in self._requests))
 
     async def ModelReady(self, asked: oip.ModelReadyRequest, _: _Context) -> oip.ModelReadyResponse:  # noqa: N802
         """Whether this is the model that it has."""
-        serving = self._requests.inference.blueprint
+        serving = of_model(self._requests, asked.name).inference.blueprint
         return oip.ModelReadyResponse(ready=serving is not None and _is(serving, asked.name, asked.version))
 
     async def ServerMetadata(  # noqa: N802
@@ -77,7 +78,7 @@ class OpenInference(GRPCInferenceServiceServicer):
         """The answers to frames, once they are durable."""
         serving = await self._serving(asked.model_name, asked.model_version, context)
         try:
-            answer = await self._requests.ask(pixels(asked, serving.frame_shape))
+            answer = await of_model(self._requests, asked.model_name).ask(pixels(asked, serving.frame_shape))
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except Unanswered as error:
@@ -85,7 +86,7 @@ class OpenInference(GRPCInferenceServiceServicer):
         return response(asked.id, answer)
 
     async def _serving(self, name: str, version: str, context: _Context) -> Blueprint:
-        serving = self._requests.inference.blueprint
+        serving = of_model(self._requests, name).inference.blueprint
         if serving is None:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "no model is deployed here yet")
         elif not _is(serving, name, version):

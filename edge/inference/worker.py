@@ -6,6 +6,7 @@ interpreter and the contract, nothing else, since a device has little memory.
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import socket
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str]) -> None:
     connection, memory = socket.socket(fileno=int(arguments[0])), int(arguments[1])
     blueprint, layout = parse_order(arguments[2])
     limit(blueprint, layout)
+    os.nice(blueprint.nice)  # before the interpreter starts its threads: they inherit it
     slots = attach(memory, layout)
     try:
         engine = Engine(blueprint.file, blueprint.variant, blueprint.preprocessing, blueprint.threads)

@@ -16,6 +16,7 @@ from edge.update.memory import Memory
 from edge.update.receipts import Sign
 from edge.update.rules import Effects, decide
 from edge.update.steps import Steps
+from edge.update.variants import Table
 
 log = structlog.get_logger()
 
@@ -43,6 +44,11 @@ class Updater:
     def running(self) -> Running | None:
         """The model that answers the frames now."""
         return self._steps.running
+
+    @property
+    def table(self) -> Table | None:
+        """What was measured of the running version's variants; None: there was nothing to choose from."""
+        return self._steps.table
 
     @property
     def progress(self) -> Progress:

@@ -270,6 +270,7 @@ class Steps:
                 manifest=installed.digest,
                 model=manifest.model,
                 version=manifest.version,
+                nice=self._limits.nice,
             )
         )
         self.running = Running(manifest.model, manifest.version, installed.digest, variant.name)
