@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cloud.training.rules import choose_golden, margins
 from edge.inference.engine import Engine, tensor_specs
 from edge.inference.golden import expected
-from protos.v1.manifest_pb2 import GoldenVector, Preprocessing, Variant
+from protos.v1.manifest_pb2 import DELEGATE_DEFAULT, DELEGATE_NONE, GoldenVector, Preprocessing, Variant
 
 # What a golden output may differ by between processors: kernels round differently, by a step in each layer.
 TOLERANCE_STEPS = 8.0
@@ -34,17 +34,28 @@ def preprocessing(frame_shape: tuple[int, ...]) -> Preprocessing:
 
 
 def judge(
-    name: str, model: bytes, images: NDArray[np.uint8], labels: NDArray[np.integer], threads: int = 1
+    name: str,
+    model: bytes,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.integer],
+    threads: int = 1,
+    *,
+    plain: bool = False,
 ) -> Judgement:
-    """Run `model` as variant `name` over uint8 images (n, h, w) with labels (n,). Raises BadModel."""
+    """Run `model` as variant `name` over uint8 images (n, h, w) with labels (n,). Raises BadModel.
+
+    plain: without a delegate.
+    """
     input_spec, output_spec = tensor_specs(model)
-    variant = Variant(name=name, input=input_spec, output=output_spec)
+    delegate = DELEGATE_NONE if plain else DELEGATE_DEFAULT
+    variant = Variant(name=name, input=input_spec, output=output_spec, delegate=delegate)
     engine = Engine(model, variant, preprocessing(images.shape[1:]), threads)
     outputs = engine.raw(images)
     scores = outputs.astype(np.float32)
     if output_spec.scale:
         scores = (scores - output_spec.zero_point) * np.float32(output_spec.scale)
-    return Judgement(variant, float((outputs.argmax(axis=1) == labels).mean()), outputs, scores)
+    variant.accuracy = float((outputs.argmax(axis=1) == labels).mean())
+    return Judgement(variant, variant.accuracy, outputs, scores)
 
 
 def golden_vectors(judgements: Mapping[str, Judgement], images: NDArray[np.uint8]) -> tuple[GoldenVector, ...]:
