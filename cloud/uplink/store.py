@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, case, exists, func, select
+from sqlalchemy import Connection, Select, case, exists, func, select
 
 from cloud.uplink import store_postgresql, store_sqlite
 from cloud.uplink.entities import (
@@ -141,12 +141,10 @@ def add_truths(connection: Connection, source: int, first_frame: int, labels: Se
 def counts(connection: Connection) -> Counts:
     """The account over all devices and models."""
     answered = exists().where(results.c.source == truths.c.source, results.c.frame == truths.c.frame)
-    copies = select((func.count() - 1).label("extra")).select_from(results)
-    copies = copies.group_by(results.c.source, results.c.frame).having(func.count() > 1)
     return Counts(
         sent=_number(connection, select(func.count()).select_from(truths)),
         stored=_number(connection, select(func.count()).select_from(truths).where(answered)),
-        duplicated=_number(connection, select(func.coalesce(func.sum(copies.subquery().c.extra), 0))),
+        duplicated=_number(connection, select(func.coalesce(func.sum(_copies().subquery().c.extra), 0))),
         results_total=_number(connection, select(func.count()).select_from(results)),
         quarantined=_number(connection, select(func.count()).select_from(quarantine)),
         skipped=_number(connection, select(func.coalesce(func.sum(streams.c.skipped), 0))),
@@ -179,14 +177,21 @@ def _audited(row: Mapping[str, Any]) -> Audited:
 
 
 def _doubled(connection: Connection) -> dict[str, int]:
-    """Rows beyond the first of the same frame, by device."""
-    r = results.c
-    copies = select(r.source, (func.count() - 1).label("extra")).group_by(r.source, r.frame).having(func.count() > 1)
-    extra = copies.subquery().c
+    """Rows beyond the first of the same frame and model, by device."""
+    extra = _copies().subquery().c
     wanted = select(sources.c.device, func.sum(extra.extra)).join_from(
         sources, extra.source.table, extra.source == sources.c.id
     )
     return {device: int(count) for device, count in connection.execute(wanted.group_by(sources.c.device))}
+
+
+def _copies() -> Select[Any]:
+    """By source, rows beyond the first of each frame and model: a source may feed several models of a device."""
+    r = results.c
+    of_model = select(r.source, (func.count() - 1).label("extra")).join_from(
+        results, versions, versions.c.id == r.version
+    )
+    return of_model.group_by(r.source, r.frame, versions.c.model).having(func.count() > 1)
 
 
 def by_version(connection: Connection) -> list[VersionSummary]:

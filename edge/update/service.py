@@ -150,6 +150,7 @@ class Updater:
         level = log.warning if self.update.reason else log.info
         level(
             "update",
+            slot=target.slot if target else "",
             came=type(event).__name__,
             state=self.update.state.value,
             model=target.model if target else "",
