@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from edge.inference.service import Inference
 from edge.uplink.entities import NewBatch
+from protos.topics import DEFAULT_SLOT
 
 
 class UnknownSlot(ValueError):
@@ -17,6 +18,11 @@ class BySlot:
 
     def __init__(self, inferences: Mapping[str, Inference]) -> None:
         self._inferences = dict(inferences)
+
+    @classmethod
+    def of_one(cls, inference: Inference | BySlot) -> BySlot:
+        """The same, or that of a device with this one model."""
+        return cls({DEFAULT_SLOT: inference}) if isinstance(inference, Inference) else inference
 
     def __iter__(self) -> Iterator[Inference]:
         return iter(self._inferences.values())

@@ -10,6 +10,7 @@ from edge.foundation.settings import EdgeSettings
 from edge.inference.by_slot import BySlot
 from edge.inference.folder import Folder
 from edge.inference.mqtt import FramesTopic, to_topic
+from edge.inference.service import Inference
 from edge.inference.sinks import Sink, Write, to_file
 from protos.kit.link import Address, Link
 
@@ -17,8 +18,9 @@ FOLDER_SOURCE = "folder"
 TOPIC_SOURCE = "topic"
 
 
-def tasks(settings: EdgeSettings, slots: BySlot) -> dict[str, Coroutine[Any, Any, None]]:
+def tasks(settings: EdgeSettings, inference: Inference | BySlot) -> dict[str, Coroutine[Any, Any, None]]:
     """What is to run beside the agent, by name; each until it is cancelled."""
+    slots = BySlot.of_one(inference)
     wanted: dict[str, Coroutine[Any, Any, None]] = {}
     if settings.watch != Path():
         wanted["watched folder"] = Folder(

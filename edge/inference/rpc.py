@@ -21,7 +21,7 @@ from edge.inference.intake import Intake
 from edge.inference.open_inference import OpenInference
 from edge.inference.requests import Requests
 from edge.inference.service import Inference
-from protos.topics import DEFAULT_SLOT, MAX_GRPC_BYTES
+from protos.topics import MAX_GRPC_BYTES
 from protos.v1.frames_pb2 import OVERLOAD_DROP_OLDEST, OVERLOAD_WAIT, FramesHello, FramesMessage, FramesReply
 from protos.v1.frames_pb2_grpc import FramesServicer, add_FramesServicer_to_server
 from protos.v1.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
@@ -85,7 +85,7 @@ async def frames_server(inference: Inference | BySlot, path: Path) -> AsyncItera
     """
     _make_way(path)
     server = grpc.aio.server(options=_SERVER)
-    slots = BySlot({DEFAULT_SLOT: inference}) if isinstance(inference, Inference) else inference
+    slots = BySlot.of_one(inference)
     add_FramesServicer_to_server(FramesService(slots), server)  # type: ignore[no-untyped-call]
     requests = [Requests(inference) for inference in slots]
     add_GRPCInferenceServiceServicer_to_server(OpenInference(requests), server)  # type: ignore[no-untyped-call]
