@@ -5,6 +5,7 @@ A version with one variant, or with one that fits, costs nothing here: no file m
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from edge.delivery.entities import Rejected
 from edge.foundation.threads import finished
 from edge.update import variants
 from edge.update.entities import Proof
@@ -21,11 +23,19 @@ from edge.update.requirements import Facts
 from edge.update.tables import Tables
 from edge.update.variants import Means, Plan, Speed, Table
 from protos.kit.files import digest_of, sync_folder
+from protos.kit.link import Offline
 from protos.v1.manifest_pb2 import Artifact, Manifest, Variant
 
 FOLDER = "variants"
 
 log = structlog.get_logger()
+
+
+STALLED_S = 8.0
+"""No chunk for so long, though each was asked for anew twice, and a variant that was only to be measured is left out."""
+
+Progress = Callable[[int, int], None]
+Fetch = Callable[[Artifact, Progress], Awaitable[Path]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +85,26 @@ class Choice:
         found = {digest_of(path): path for path in self._folder.iterdir()}
         return {digest: path for digest, path in found.items() if path.name == digest.hex()}
 
-    async def gather(self, plan: Plan, fetch: Callable[[Artifact], Awaitable[Path]]) -> dict[bytes, Path]:
-        """All files of the options, by their digest; those that are here already are not fetched."""
+    async def gather(self, plan: Plan, fetch: Fetch, tell: Progress) -> tuple[Plan, dict[bytes, Path]]:
+        """The files of the options, by their digest; those that are here already are not fetched.
+
+        Only the first must come: an update does not wait for another one that does not. Then the plan is without it.
+        """
         wanted = {option.artifact.digest: option.artifact for option in plan.options}
         files = await finished(self._kept, set(wanted))
+        problems: dict[bytes, str] = {}
         for digest, artifact in wanted.items():
-            if digest not in files:
-                files[digest] = await finished(self._take, digest, await fetch(artifact))
-        return files
+            if digest in files:
+                continue
+            if not files and not problems:
+                files[digest] = await finished(self._take, digest, await fetch(artifact, tell))
+                continue
+            try:
+                files[digest] = await finished(self._take, digest, await _unless_stalled(artifact, fetch, tell))
+            except (TimeoutError, Offline, Rejected) as error:
+                problems[digest] = f"not measured: {str(error) or 'its file has not come'}"
+        absent = {one.name: problems[one.artifact.digest] for one in plan.options if one.artifact.digest in problems}
+        return plan.without(absent), files
 
     async def choose(self, digest: bytes, manifest: Manifest, plan: Plan, files: Mapping[bytes, Path]) -> Chosen:
         """Measure the options and remember the table. Raises NotProved if none can be run, or OSError."""
@@ -158,3 +180,16 @@ class Choice:
         fetched.replace(path)
         sync_folder(self._folder)
         return path
+
+
+async def _unless_stalled(artifact: Artifact, fetch: Fetch, tell: Progress) -> Path:
+    """As `fetch`. Raises TimeoutError when no chunk comes for a while."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(STALLED_S) as patience:
+
+        def told(present: int, total: int) -> None:
+            if not patience.expired():
+                patience.reschedule(loop.time() + STALLED_S if present < total else None)
+            tell(present, total)
+
+        return await fetch(artifact, told)

@@ -190,7 +190,9 @@ class Steps:
         plan = self._choice.plan(target.manifest, manifest)
         held = await _finished(self._models.files)
         if plan.is_open:
-            files = await self._choice.gather(plan, lambda one: self._delivery.artifact(one, self._tell, held))
+            plan, files = await self._choice.gather(
+                plan, lambda one, tell: self._delivery.artifact(one, tell, held), self._tell
+            )
         else:
             only = plan.options[0].artifact
             held |= await _finished(self._choice.files)

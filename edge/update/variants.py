@@ -88,6 +88,12 @@ class Plan:
         """Whether they are to be measured."""
         return len(self.options) > 1
 
+    def without(self, problems: Mapping[str, str]) -> Plan:
+        """What is left without these variants; the first option must not be among them."""
+        options = tuple(option for option in self.options if option.name not in problems)
+        rows = tuple(replace(row, problem=problems.get(row.variant, row.problem)) for row in self.rows)
+        return Plan(options, rows)
+
     @property
     def relies_on_former(self) -> bool:
         """Whether a variant was left out for what it took in an earlier version."""

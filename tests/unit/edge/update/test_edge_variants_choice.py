@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from test_edge_update_service import FACTS, Device, prove_here, receipt, sign, target
+from test_edge_update_service import FACTS, Device, Shelf, ended, prove_here, receipt, sign, target
 
+from edge.delivery.entities import Rejected
 from edge.inference.service import Inference
 from edge.models.service import ModelStore
+from edge.update import choice
 from edge.update.entities import Proof, State
 from edge.update.memory import Memory
 from edge.update.prover import NotProved
@@ -19,18 +23,39 @@ from edge.update.steps import Limits, Steps
 from edge.update.variants import Speed
 from edge.uplink.outbox import Outbox
 from protos.v1 import report_pb2
-from protos.v1.manifest_pb2 import DELEGATE_NONE, Manifest
+from protos.v1.manifest_pb2 import DELEGATE_NONE, Artifact, Manifest
 from tests import in_thread, tiny_models
 
 INT8_FASTER: Mapping[str, float] = {"int8": 10.0, "float32": 40.0, "int8-plain": 30.0}
 FLOAT_FASTER: Mapping[str, float] = {"int8": 40.0, "float32": 10.0, "int8-plain": 50.0}
 
 
+@dataclass
+class GappyShelf(Shelf):
+    """A shelf on which some files never come, or can never be had."""
+
+    never_come: set[bytes] = field(default_factory=set)
+    rejected: set[bytes] = field(default_factory=set)
+
+    async def artifact(
+        self, artifact: Artifact, progress: Callable[[int, int], None], held: Mapping[bytes, Path]
+    ) -> Path:
+        if artifact.digest in self.never_come:
+            progress(0, 1)
+            await asyncio.Event().wait()
+        if artifact.digest in self.rejected:
+            raise Rejected("it is larger than promised")
+        return await super().artifact(artifact, progress, held)
+
+
 class MeasuringDevice(Device):
     """Golden vectors run here; how long each variant takes is set."""
 
+    shelf: GappyShelf
+
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
+        self.shelf = GappyShelf(folder / "shelf")
         self.speeds: dict[str, float] = dict(INT8_FASTER)
         self.broken: set[str] = set()
         self.measured: list[str] = []
@@ -154,6 +179,38 @@ def test_a_version_none_of_whose_variants_holds_is_refused(device: MeasuringDevi
     assert updater.update.state is State.REFUSED
     assert "int8 crashed" in updater.update.reason
     assert "float32 crashed" in updater.update.reason
+
+
+@pytest.mark.parametrize(
+    ("gap", "why"), [("never_come", "its file has not come"), ("rejected", "larger than promised")]
+)
+def test_an_update_does_not_wait_for_a_file_that_is_only_to_be_measured(
+    device: MeasuringDevice, monkeypatch: pytest.MonkeyPatch, gap: str, why: str
+) -> None:
+    monkeypatch.setattr(choice, "STALLED_S", 0.05)
+    getattr(device.shelf, gap).add(hashlib.sha256(files(1)["float32"]).digest())
+    updater = device.settle(target(1, put(device, manifest())))
+    assert (updater.update.state, receipt(updater.update).variant) == (State.COMMITTED, "int8")
+    assert device.steps.table
+    first, second = device.steps.table.rows
+    assert first.problem == ""
+    assert why in second.problem
+
+
+def test_the_file_of_the_first_variant_is_waited_for(device: MeasuringDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "STALLED_S", 0.0)
+    device.shelf.never_come.add(hashlib.sha256(files(1)["int8"]).digest())
+
+    async def scenario(updater: Updater) -> State:
+        updater.desire(target(1, put(device, manifest())))
+        await asyncio.sleep(0.2)
+        device.shelf.never_come.clear()
+        updater.desire(target(2, put(device, manifest())))
+        await ended(updater, 2)
+        return updater.update.state
+
+    assert device.live(scenario) is State.COMMITTED
+    assert State.REFUSED not in {update.state for update in device.seen}
 
 
 def test_variants_of_one_file_cost_one_file(device: MeasuringDevice) -> None:
