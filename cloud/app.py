@@ -14,8 +14,8 @@ from functools import partial
 from typing import Any
 
 import structlog
-import uvicorn
 from fastapi import FastAPI
+from prometheus_client import REGISTRY
 
 from cloud.delivery.metadata import MetadataPublisher
 from cloud.delivery.mqtt import Publisher
@@ -24,23 +24,28 @@ from cloud.fleet.mqtt import FleetMessages
 from cloud.fleet.service import Fleet
 from cloud.foundation.broker import BrokerFailed, embedded_broker
 from cloud.foundation.database import Database, DatabaseFailed
+from cloud.foundation.metrics import BROKER_CONNECTED
+from cloud.foundation.pulse import Pulse
 from cloud.foundation.settings import CloudSettings
+from cloud.http_server import HttpServer, listening
 from cloud.identity import routes as identity_routes
 from cloud.identity.service import Identity
 from cloud.identity.trust import FleetTrust
 from cloud.registry import routes as registry_routes
-from cloud.registry.blobs import Blobs
 from cloud.registry.entities import UnknownModel
+from cloud.registry.kept import kept
 from cloud.registry.service import Registry
 from cloud.rollouts import routes as rollouts_routes
 from cloud.rollouts.controller import Controller
+from cloud.rollouts.metrics import RolloutStates
 from cloud.rollouts.service import Rollouts
 from cloud.routes import create_api
 from cloud.uplink import routes as uplink_routes
 from cloud.uplink.entities import KnownVersion
 from cloud.uplink.merge import Merger
 from cloud.uplink.retention import Retention
-from cloud.uplink.rpc import CannotListen, IngestServer, UplinkService
+from cloud.uplink.rpc import UplinkService
+from cloud.uplink.server import CannotListen, IngestServer
 from cloud.uplink.service import Ingest
 from protos.kit.keys import KeysFailed
 from protos.kit.link import Address, Link
@@ -50,7 +55,6 @@ ROLES = frozenset({"api", "ingest", "publisher", "controller"})
 DRAIN_S = 10.0
 """All parts together have this long to end in order; what then still runs is cut off."""
 STREAMS_S = 4.0
-REQUESTS_S = 3
 
 log = structlog.get_logger()
 
@@ -78,9 +82,9 @@ def compose(settings: CloudSettings) -> Iterator[Rooms]:
         settings.dir.mkdir(parents=True, exist_ok=True)
         database = Database(settings.database_url)
         database.create()
-        identity = Identity(settings.dir)
+        identity = Identity(settings.dir, settings.signing_keys)
         trust = FleetTrust.of(settings, database, identity)
-        blobs, patched = Blobs(settings.blobs), settings.patched_versions
+        blobs, patched = kept(settings, database), settings.patched_versions
         registry = Registry(database, blobs, identity.sign, trust.list_version, patched_versions=patched)
         trust.prepare(registry.registered, _now_ms())
     except (DatabaseFailed, KeysFailed, OSError) as error:
@@ -129,6 +133,7 @@ class _Process:
         self._roles = roles
         self._rooms = rooms
         self._stop = stop
+        self._pulse = Pulse(rooms.database)
         self._link: Link | None = None
         self._tasks = asyncio.TaskGroup()
         self._running: list[asyncio.Task[None]] = []
@@ -145,17 +150,22 @@ class _Process:
         log.info("cloud stopped")
 
     async def _start(self) -> None:
+        settings = self._settings
         try:
             # Addresses are claimed before anything runs: at a taken one nothing has to be ended again.
-            api = self._listen() if "api" in self._roles else None
+            api = self._listen("the API", settings.api_port, "--api-port") if "api" in self._roles else None
+            metrics = self._listen("/metrics", port, "--metrics-port") if (port := settings.metrics_port) else None
             ingest = self._bind_ingest() if "ingest" in self._roles else None
+            self._background("pulse", self._pulse.run())
             broker = await self._start_broker()
             if self._roles & {"publisher", "controller"}:
                 self._start_link(broker)
             if ingest:
                 await self._start_ingest(*ingest)
+            if metrics:
+                await self._start_http("metrics", metrics, create_api([], self._readiness))
             if api:
-                await self._start_api(api)
+                await self._start_http("api", api, self._api())
         except (BrokerFailed, CannotListen, OSError) as error:
             raise StartFailed(str(error)) from error
 
@@ -183,13 +193,20 @@ class _Process:
         name = "all" if self._roles == ROLES else "-".join(sorted(self._roles))
         self._link = link = Link(broker, f"littoral-cloud-{name}-{secrets.token_hex(4)}", mqtt=self._settings.mqtt)
         self._background("link", link.run())
+        BROKER_CONNECTED.set_function(link.connected.is_set)
         rooms = self._rooms
         if "controller" in self._roles:
             self._background("fleet messages", FleetMessages(link, rooms.fleet).run())
             self._background("controller", Controller(rooms.rollouts).run())
+            self._count_rollouts()
         if "publisher" in self._roles:
             self._background("metadata", MetadataPublisher(link, rooms.trust).run())
             self._background("publisher", Publisher(link, rooms.registry, rooms.fleet).run())
+
+    def _count_rollouts(self) -> None:
+        states = RolloutStates(self._rooms.rollouts.counts)
+        REGISTRY.register(states)
+        self._stack.callback(REGISTRY.unregister, states)
 
     def _bind_ingest(self) -> tuple[IngestServer, Merger]:
         settings, ingest = self._settings, self._rooms.ingest
@@ -200,6 +217,7 @@ class _Process:
 
     async def _start_ingest(self, server: IngestServer, merger: Merger) -> None:
         await server.start()
+        self._pulse.listeners.append(server.serving)
         if days := self._settings.result_days:
             self._background("retention", Retention(self._rooms.ingest, days).run())
         merging = self._task("merger", merger.run())
@@ -212,22 +230,18 @@ class _Process:
         self._stack.push_async_callback(drain)
         self._addresses["ingest"] = f"{self._settings.host}:{self._settings.ingest_port}"
 
-    def _listen(self) -> socket.socket:
-        host, port = self._settings.host, self._settings.api_port
-        listener = self._stack.enter_context(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET))
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    def _listen(self, what: str, port: int, flag: str) -> socket.socket:
+        host = self._settings.host
         try:
-            listener.bind((host, port))
-            listener.listen()  # only now nobody else can have the address
+            return self._stack.enter_context(listening(host, port))
         except OSError as error:
             raise StartFailed(
-                f"the API cannot listen on {host}:{port}: {error.strerror}. Choose another port with --api-port"
+                f"{what} cannot listen on {host}:{port}: {error.strerror}. Choose another port with {flag}"
             ) from error
-        return listener
 
-    async def _start_api(self, listener: socket.socket) -> None:
-        server = _HttpServer(self._api())
-        serving = self._task("api", server.serve([listener]))
+    async def _start_http(self, name: str, listener: socket.socket, api: FastAPI) -> None:
+        server = HttpServer(api)
+        serving = self._task(name, server.serve([listener]))
 
         async def drain() -> None:
             server.should_exit = True
@@ -235,7 +249,7 @@ class _Process:
 
         self._stack.push_async_callback(drain)
         await server.accepting.wait()
-        self._addresses["api"] = f"http://{self._settings.host}:{self._settings.api_port}"
+        self._addresses[name] = f"http://{self._settings.host}:{listener.getsockname()[1]}"
 
     def _api(self) -> FastAPI:
         rooms = self._rooms
@@ -249,7 +263,7 @@ class _Process:
         return create_api(routers, self._readiness)
 
     def _readiness(self) -> dict[str, bool]:
-        parts = {"database": _answers(self._rooms.database), "serving": not self._stop.is_set()}
+        parts = {"database": self._pulse.alive, "serving": not self._stop.is_set()}
         return parts | ({"broker": self._link.connected.is_set()} if self._link else {})
 
     def _task(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -267,27 +281,6 @@ class _Process:
             await asyncio.wait({task})
 
         self._stack.push_async_callback(end)
-
-
-class _HttpServer(uvicorn.Server):
-    """Tells when it accepts connections, and leaves the process's signals alone."""
-
-    def __init__(self, api: FastAPI) -> None:
-        # No lifespan: the rooms live as long as the process, whether or not this role is among its own.
-        super().__init__(
-            uvicorn.Config(api, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=REQUESTS_S)
-        )
-        self.accepting = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen."""
-        await super().startup(sockets)
-        self.accepting.set()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are for the whole process, which ends this server in its turn."""
-        yield
 
 
 @contextmanager
@@ -310,13 +303,3 @@ def _take_telemetry(fleet: Fleet, device: str, telemetry: Telemetry) -> None:
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
-
-
-def _answers(database: Database) -> bool:
-    try:
-        with database.reading() as connection:
-            connection.exec_driver_sql("SELECT 1")
-    except Exception:
-        log.exception("database does not answer")
-        return False
-    return True

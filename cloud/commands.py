@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from pathlib import Path
 
 import click
@@ -11,6 +13,9 @@ from cloud.app import ROLES, StartFailed, serve
 from cloud.foundation.settings import CloudSettings
 from protos.kit import logs
 from protos.kit.settings import load, options
+
+THREADS_S = 5.0
+"""A database that hangs holds up the threads that ask it. Everything that was to be said has been said by then."""
 
 
 @click.command("serve")
@@ -33,6 +38,13 @@ def serve_command(roles: tuple[str, ...], config: Path | None, **flags: object) 
     settings = load(CloudSettings, config, flags)
     logs.configure(settings.log_level)
     try:
-        asyncio.run(serve(settings, frozenset(roles) or ROLES))
+        asyncio.run(_serve(settings, frozenset(roles) or ROLES))
     except StartFailed as error:
         raise click.ClickException(str(error)) from error
+
+
+async def _serve(settings: CloudSettings, roles: frozenset[str]) -> None:
+    await serve(settings, roles)
+    deadline = threading.Timer(THREADS_S, os._exit, [1])
+    deadline.daemon = True
+    deadline.start()

@@ -1,13 +1,15 @@
-"""The whole HTTP API: every room's routes, and what belongs to no room: health, the limit of a request."""
+"""The whole HTTP API: every room's routes, and what belongs to no room: health, metrics, the limit of a request."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-from fastapi import APIRouter, FastAPI
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cloud.foundation.metrics import exposition
 
 MAX_BODY_BYTES = 1024 * 1024
 
@@ -35,6 +37,12 @@ def create_api(
         """Whether each part can do its work: 200 if all can, else 503."""
         parts = readiness()
         return JSONResponse(dict(parts), 200 if all(parts.values()) else 503)
+
+    @api.get("/metrics", tags=["health"], response_class=PlainTextResponse)
+    def metrics(request: Request) -> Response:
+        """What this process counts and measures, for Prometheus."""
+        text, media_type = exposition(request.headers.get("accept", ""))
+        return Response(text, media_type=media_type)
 
     return api
 

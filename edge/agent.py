@@ -29,7 +29,7 @@ from edge.inference import local as local_ends
 from edge.inference import operators
 from edge.inference.by_slot import BySlot
 from edge.inference.entities import Limits as InferenceLimits
-from edge.inference.rpc import SocketUnusable, frames_server
+from edge.inference.rpc import Ports, SocketUnusable, frames_server
 from edge.inference.service import Inference
 from edge.models.service import ModelStore
 from edge.reporting import local, offline
@@ -236,7 +236,8 @@ async def _work(rooms: _Rooms, settings: EdgeSettings, stop: asyncio.Event) -> N
     for slot in rooms.slots:
         await slot.desired.listen()
     async with AsyncExitStack() as doors:
-        await doors.enter_async_context(frames_server(rooms.inference, frames))
+        ports = Ports(settings.infer_http_port, settings.infer_grpc_port)
+        await doors.enter_async_context(frames_server(rooms.inference, frames, ports))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work, name=name) for name, work in _tasks(rooms, settings).items()]
             log.info("agent ready", frames=str(frames), broker=settings.broker, uplink=settings.uplink)

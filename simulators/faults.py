@@ -17,6 +17,7 @@ from cloud.registry.entities import ModelVersion
 from cloud.registry.service import Registry
 from edge.inference.engine import BadModel, Engine
 from edge.inference.golden import golden_frames
+from edge.inference.shapes import frame_dtype
 from protos.v1.manifest_pb2 import GoldenVector, Manifest, Variant
 from simulators.reel import HeldOut
 
@@ -78,9 +79,10 @@ def register_bad(registry: Registry, model: str, digits: HeldOut, seed: int, now
 
 def answers_wrongly(model: bytes, variant: Variant, manifest: Manifest) -> bool:
     """Whether `model` still loads and runs as `variant`, but takes most golden frames for another class."""
-    frames = golden_frames(manifest.golden, manifest.preprocessing.frame_shape)
+    preprocessing = manifest.preprocessing
+    frames = golden_frames(manifest.golden, preprocessing.frame_shape, frame_dtype(preprocessing))
     try:
-        classes = Engine(model, variant, manifest.preprocessing).classify(frames).label
+        classes = Engine(model, variant, preprocessing).classify(frames).label
     except BadModel:
         return False
     right = [_class(vector, variant) for vector in manifest.golden]

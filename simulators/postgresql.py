@@ -62,6 +62,11 @@ class Cluster:
         """End the server without waiting for its clients, or for the disk."""
         self._end(signal.SIGQUIT)
 
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self._folder / ".s.PGSQL.5432"
+
     def new_database(self) -> str:
         """The SQLAlchemy URL of an empty place: a schema, which costs a hundredth of a database and looks the same."""
         name = f"littoral_{next(self._numbers)}"

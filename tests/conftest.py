@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import structlog
 
@@ -16,6 +17,10 @@ from simulators.postgresql import Cluster, NoPostgresql, cluster
 
 os.environ["PATH"] += os.pathsep + "/usr/sbin"  # where Debian puts Mosquitto; not on an ordinary user's PATH
 
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # A shell makes its background jobs deaf to Ctrl-C, and their children inherit it: the tests that press it would wait.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

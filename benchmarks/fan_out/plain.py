@@ -26,6 +26,7 @@ def client(broker: Address, name: str) -> Client:
         broker.host,
         broker.port,
         identifier=name,
+        protocol=aiomqtt.ProtocolVersion.V5,
         max_inflight_messages=INFLIGHT,
         socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
     )

@@ -119,9 +119,10 @@ class Run:
         return metadata, took
 
     async def fan_out(self) -> Took:
-        """By plain MQTT clients that subscribe to the same chunks."""
+        """By plain MQTT clients that subscribe to the same messages."""
         await self.site.each("connect_plainly", [(self.broker, names) for names in self._shares("plain")])
-        took = await self._timed("receive_plainly", [(self._topics(),) for _ in self.site.workers])
+        wanted = [topics.manifest(self.published.manifest), *self._chunks()]
+        took = await self._timed("receive_plainly", [(wanted,) for _ in self.site.workers])
         await self.site.each("disconnect", [() for _ in self.site.workers])
         return took
 
@@ -135,7 +136,7 @@ class Run:
 
     async def lose_at_the_broker(self, share: float) -> None:
         """Have the broker forget so many of the chunks, chosen at random."""
-        names = self._topics()
+        names = self._chunks()
         lost = random.Random(self.devices).sample(names, round(share * len(names)))
         async with plain.client(self.broker, "loss") as client:
             for topic in lost:
@@ -152,7 +153,7 @@ class Run:
             sum(outcome.received_bytes for outcome in outcomes),
         )
 
-    def _topics(self) -> list[str]:
+    def _chunks(self) -> list[str]:
         return [topics.chunk(self.published.artifact, index) for index in range(len(self.published.chunks))]
 
     def _shares(self, prefix: str) -> list[list[str]]:

@@ -17,7 +17,8 @@ from cloud.foundation.database import Database
 from cloud.foundation.settings import CloudSettings
 from cloud.uplink.entities import KnownVersion
 from cloud.uplink.merge import Merger
-from cloud.uplink.rpc import IngestServer, UplinkService
+from cloud.uplink.rpc import UplinkService
+from cloud.uplink.server import IngestServer
 from cloud.uplink.service import Ingest
 from protos.kit import logs
 from protos.kit.children import bound_to

@@ -98,12 +98,14 @@ class Load:
         return time.perf_counter() - started
 
     async def full(self, seconds: float) -> Durable:
-        """What becomes durable at full load."""
+        """What becomes durable at full load: from one commit to the first one after so many seconds."""
         feeding = asyncio.create_task(self._feed())
         await asyncio.sleep(RAMP_S)
+        await self._moved()
         before, started, busy_s = self._intake.watermark, time.perf_counter(), self.watched.busy_s()
         worker_s, model_s, turn = self.watched.worker_s(), self.watched.model_ns / 1e9, len(self.watched.turns)
         await asyncio.sleep(seconds)
+        await self._moved()
         frames, taken = self._intake.watermark - before, time.perf_counter() - started
         busy_s, worker_s = self.watched.busy_s() - busy_s, self.watched.worker_s() - worker_s
         model_s = self.watched.model_ns / 1e9 - model_s
@@ -125,6 +127,14 @@ class Load:
         await self.settled()
         lost = self._handed - handed - (self.outbox.ledger.last_seq - before)
         return Swaps(lost, longest_pause_s(self.watched.turns[turn:]))
+
+    async def _moved(self) -> None:
+        """Return at the next commit."""
+        before = self._intake.watermark
+        async for reply in self._intake.replies():
+            assert not reply.problem, reply.problem
+            if reply.watermark > before:
+                return
 
     async def _feed(self) -> None:
         while True:

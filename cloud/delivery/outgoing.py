@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
+from cloud.delivery import metrics
 from cloud.delivery.entities import Bundle
 from cloud.delivery.rules import Holdings
 from cloud.delivery.window import Slots, in_window
@@ -61,6 +62,7 @@ class Outgoing:
         async def one(row: Desired) -> None:
             await self._say(connection, topics.desired(row.device, row.slot), row.signed)
             self._holdings.told(row)
+            metrics.DESIRED.inc()
 
         await in_window(WINDOW, one, rows)
 
@@ -81,6 +83,8 @@ class Outgoing:
         data = await asyncio.to_thread(self._registry.chunk, artifact, index)
         if self._holdings.wants(artifact):  # still: what is cleared meanwhile must not come back
             await self._say(connection, topics.chunk(artifact, index), data)
+            metrics.CHUNKS.inc()
+            metrics.CHUNK_BYTES.inc(len(data))
             self._holdings.has_chunk(artifact, index)
 
     async def _say(self, connection: int, topic: str, payload: bytes) -> None:

@@ -44,7 +44,7 @@ async def lost(link: Link, registry: Registry, chunks: Sequence[Chunk]) -> list[
                     await all_shown.wait()
                     break
     finally:
-        await link.unsubscribe(*digests)
+        link.unsubscribe(*digests)
     return list(missing.values())
 
 

@@ -20,9 +20,9 @@ class Api:
         nearby = urlsplit(self._address).hostname in ("127.0.0.1", "localhost", "::1")
         self._client = httpx.Client(base_url=self._address, timeout=TIMEOUT_S, trust_env=not nearby)
 
-    def get(self, path: str, params: dict[str, str] | None = None) -> Any:  # noqa: ANN401 - JSON is anything
-        """The JSON at `path`."""
-        return self._ask("GET", path, params=params)
+    def get(self, path: str, params: dict[str, str] | None = None, patience_s: float = TIMEOUT_S) -> Any:  # noqa: ANN401 - JSON is anything
+        """The JSON at `path`, which may take `patience_s`."""
+        return self._ask("GET", path, params=params, timeout=patience_s)
 
     def post(self, path: str, json: object = None) -> Any:  # noqa: ANN401 - JSON is anything
         """What the API answers to `json` posted to `path`."""

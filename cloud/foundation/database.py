@@ -83,6 +83,15 @@ class Database:
         with self._reading.connect() as connection:
             yield connection
 
+    def complaint(self) -> str:
+        """Why it does not answer now, in a line; empty if it does."""
+        try:
+            with self.reading() as connection:
+                connection.exec_driver_sql("SELECT 1")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
+            return f"{type(error).__name__}: {error}".partition("\n")[0]
+        return ""
+
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()

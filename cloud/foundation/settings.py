@@ -27,6 +27,10 @@ class CloudSettings(BaseSettings):
         default="",
         description="SQLAlchemy URL of the database; empty: a SQLite file in the data folder.",
     )
+    artifacts: Literal["folder", "database"] = Field(
+        default="folder",
+        description="Where the models' files are kept: folder (in dir), database (for replicas that share no folder).",
+    )
     broker: str = Field(
         default="", description="MQTT broker as mqtt://[user:password@]host:port; empty: the embedded one."
     )
@@ -42,7 +46,16 @@ class CloudSettings(BaseSettings):
     )
     api_port: Port = Field(default=8080, description="TCP port of the HTTP API.")
     ingest_port: Port = Field(default=8081, description="TCP port of the gRPC ingest.")
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=0,
+        description="TCP port of its own for /metrics, /healthz and /readyz, which the API's port has, too; 0: none.",
+    )
     api: str = Field(default="http://127.0.0.1:8080", description="Where the commands find the HTTP API.")
+    signing_keys: Path = Field(
+        default=Path(),
+        description="Folder of the keys that the cloud signs with; replicas share one.",
+        json_schema_extra={SHOWN_DEFAULT: "keys in dir"},
+    )
     offline_keys: Path = Field(
         default=Path(),
         description="Folder of the offline keys, for commands that sign with them; keep it away from the server.",
@@ -87,6 +100,8 @@ class CloudSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
+        if self.signing_keys == Path():
+            self.signing_keys = self.dir / "keys"
         if self.offline_keys == Path():
             folder = self.dir.absolute().resolve()
             self.offline_keys = folder.with_name(f"{folder.name}-offline-keys")

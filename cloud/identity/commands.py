@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +26,7 @@ from protos.kit.keys import KeysFailed
 
 MAX_FILE_BYTES = 1024 * 1024
 
-folder_options = settings.options(CloudSettings, only=["dir", "database", "offline_keys"])
+folder_options = settings.options(CloudSettings, only=["dir", "database", "signing_keys", "offline_keys"])
 
 
 @click.group(epilog="Example: littoral keys list")
@@ -138,6 +140,21 @@ def import_(*, file: Path, config: Path | None, **flags: object) -> None:
         click.echo(f"new {role} metadata is in force", err=True)
 
 
+@keys.command(epilog="Example: littoral keys secret --dir fleet | kubectl apply -f -")
+@click.option("--name", default="littoral-keys", show_default=True, help="Name of the Secret.")
+@folder_options
+def secret(*, name: str, config: Path | None, **flags: object) -> None:
+    """Print the server's keys as a Kubernetes Secret, with the metadata that a cloud on an empty database begins with.
+
+    The offline keys are not in it: they stay where they are.
+    """
+    with _opened(config, flags) as trust:
+        files = {path.name: path.read_bytes() for path in trust.signers.online()} | trust.founding()
+        content = {key: base64.b64encode(data).decode() for key, data in sorted(files.items())}
+        found = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": "Opaque", "data": content}
+        click.echo(json.dumps(found, indent=2))
+
+
 @contextmanager
 def _opened(config: Path | None, flags: dict[str, Any], *, new: bool = False) -> Iterator[FleetTrust]:
     chosen = settings.load(CloudSettings, config, flags)
@@ -149,7 +166,7 @@ def _opened(config: Path | None, flags: dict[str, Any], *, new: bool = False) ->
         database = Database(chosen.database_url)
         database.create()
         try:
-            yield FleetTrust.of(chosen, database, Identity(chosen.dir))
+            yield FleetTrust.of(chosen, database, Identity(chosen.dir, chosen.signing_keys))
         finally:
             database.close()
     except (DatabaseFailed, KeysFailed, OSError) as error:

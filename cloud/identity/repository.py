@@ -95,6 +95,17 @@ class Repository:
                 "the metadata has changed meanwhile. Export it and sign it again"
             )
         self._verify(role, metadata)
+        self._insert(role, metadata)
+
+    def found(self, role: str, metadata: Metadata[S]) -> None:
+        """As `store`, of a fleet that exists elsewhere: its targets may have any version, being the first here."""
+        if role == TARGETS and not self.version(role):
+            self._verify(role, metadata)
+            self._insert(role, metadata)
+        else:
+            self.store(role, metadata)
+
+    def _insert(self, role: str, metadata: Metadata[S]) -> None:
         data = metadata.to_bytes(JSONSerializer(compact=True))
         if len(data) > MAX_METADATA_BYTES:
             raise MetadataFailed(

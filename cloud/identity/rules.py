@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from securesystemslib.signer import Key
 from tuf.api.metadata import DelegatedRole, Delegations, Root, TargetFile, Targets
 
-from cloud.identity.entities import DIRECTOR_KEYS, RESERVED, MetadataFailed
+from cloud.identity.entities import DIRECTOR_KEYS, OFFLINE, RESERVED, MetadataFailed
 from protos.topics import checked_name
 
 MOST_LISTED = 256
@@ -93,3 +93,11 @@ def add_version(targets: Targets, model: str, version: int, manifest: bytes) -> 
 
 def _version(path: str) -> int:
     return int(path.rpartition("/")[2])
+
+
+def founding_order(name: str) -> tuple[int, ...]:
+    """Where a file of offline metadata comes when a fleet is begun with it; nothing true for any other file."""
+    version, _, role = name.removesuffix(".json").partition(".")
+    if not version.isdecimal() or role not in OFFLINE or not name.endswith(".json"):
+        return ()
+    return OFFLINE.index(role), int(version)

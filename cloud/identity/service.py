@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection
 from pathlib import Path
 
@@ -20,13 +21,15 @@ NEXT_DIRECTOR = "deployment-next"
 
 
 class Identity:
-    """The keys in `folder`/keys, made on first use, and read again when another process has replaced one.
+    """The keys in `keys` (none: `folder`/keys), made on first use, and read again when another process replaced one.
 
     Raises KeysFailed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, keys: Path | None = None) -> None:
         self.folder = folder
+        self.keys = keys or folder / "keys"
+        self._director = DIRECTOR
         self._read: dict[str, tuple[tuple[int, int], Ed25519PrivateKey]] = {}
         self.public()
 
@@ -52,12 +55,20 @@ class Identity:
         """
         path = self._path(NEXT_DIRECTOR)
         if path.exists() and directors and set(self.next_director()) <= set(directors):
-            path.replace(self._path(DIRECTOR))
-            sync_folder(path.parent)
+            self._take_up(path)
         return set(self.public()[DIRECTOR]) <= set(directors)
 
+    def _take_up(self, following: Path) -> None:
+        try:
+            following.replace(self._path(DIRECTOR))
+            sync_folder(following.parent)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+            self._director = NEXT_DIRECTOR  # keys that are only mounted here, as a Secret is
+
     def _key(self, role: str) -> Ed25519PrivateKey:
-        path = self._path(role)
+        path = self._path(self._director if role == DIRECTOR else role)
         is_gone = role in self._read and not path.exists()  # then what is known goes on until the next start
         if not is_gone and (role not in self._read or _stamp(path) != self._read[role][0]):
             key = load_or_create(path)
@@ -65,7 +76,7 @@ class Identity:
         return self._read[role][1]
 
     def _path(self, role: str) -> Path:
-        return self.folder / "keys" / f"{role}.key"
+        return self.keys / f"{role}.key"
 
 
 def _stamp(path: Path) -> tuple[int, int]:

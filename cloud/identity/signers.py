@@ -1,6 +1,7 @@
 """Private keys by role: those that the server needs, and the offline ones, in a folder that may be elsewhere.
 
-A role may have more key files than its metadata names, while a key is being replaced; the metadata decides which count.
+A folder holds nothing but files, so that a Kubernetes Secret can be it. A role may have more key files than its
+metadata names, while a key is being replaced; the metadata decides which count.
 """
 
 from __future__ import annotations
@@ -19,12 +20,17 @@ class Signers:
 
     def __init__(self, online: Path, offline: Path) -> None:
         self._online = online
+        _flatten(online)
         self.offline = offline
 
     @property
     def has_offline(self) -> bool:
         """Whether the offline keys are at hand now."""
         return self.offline.is_dir()
+
+    def online(self) -> list[Path]:
+        """The files of all keys that the server needs."""
+        return sorted(self._online.glob("*.key"))
 
     def of(self, role: str) -> list[CryptoSigner]:
         """The role's signers that are here, the oldest first. Raises KeysFailed for a damaged key."""
@@ -62,7 +68,7 @@ class Signers:
         """The folder of the role's keys, and how their names begin there."""
         if role in OFFLINE:
             return self.offline, f"{role}-"
-        return (self._online / role if role in ONLINE else self._online / "models" / role), ""
+        return self._online, f"{role}." if role in ONLINE else f"model.{role}."
 
 
 def _public(path: Path) -> SSlibKey:
@@ -72,3 +78,14 @@ def _public(path: Path) -> SSlibKey:
 def _number(path: Path, stem: str) -> int:
     number = path.stem.removeprefix(stem)
     return int(number) if number.isdecimal() else 0
+
+
+def _flatten(online: Path) -> None:
+    """Bring keys to where they are sought: there were folders for them once."""
+    for folder, name in [*((online / role, role) for role in ONLINE), *_models(online / "models")]:
+        for path in sorted(folder.glob("*.key")):
+            path.rename(online / f"{name}.{path.name}")
+
+
+def _models(folder: Path) -> list[tuple[Path, str]]:
+    return [(model, f"model.{model.name}") for model in folder.glob("*") if model.is_dir()]

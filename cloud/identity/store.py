@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, Column, Connection, LargeBinary, String, Table, func, select
 
 from cloud.foundation.database import metadata
-from cloud.identity.entities import TIMESTAMP, MetadataFile
+from cloud.identity.entities import MetadataFile
 
 files = Table(
     "metadata_files",
@@ -17,8 +17,10 @@ files = Table(
 
 
 def lock(connection: Connection) -> None:
-    """Until the transaction ends nobody else writes metadata. SQLite has locked everything already."""
-    connection.execute(select(files.c.version).where(files.c.role == TIMESTAMP).with_for_update()).all()
+    """Until the transaction ends nobody else writes metadata; readers go on. SQLite has locked everything already."""
+    if connection.dialect.name == "postgresql":
+        # Not rows: a change adds new ones and removes old, so two who wait for each other's would hold different ones.
+        connection.exec_driver_sql(f"LOCK TABLE {files.name} IN SHARE ROW EXCLUSIVE MODE")
 
 
 def newest(connection: Connection, role: str) -> MetadataFile | None:
@@ -31,6 +33,12 @@ def newest(connection: Connection, role: str) -> MetadataFile | None:
 def newest_version(connection: Connection, role: str) -> int:
     """The newest version of a role's metadata; 0: there is none."""
     return int(connection.execute(select(func.max(files.c.version)).where(files.c.role == role)).scalar() or 0)
+
+
+def versions(connection: Connection, role: str) -> list[MetadataFile]:
+    """All versions of a role's metadata that there are, the oldest first."""
+    rows = connection.execute(select(files).where(files.c.role == role).order_by(files.c.version))
+    return [MetadataFile(row.role, row.version, row.data) for row in rows]
 
 
 def find(connection: Connection, role: str, version: int) -> MetadataFile | None:

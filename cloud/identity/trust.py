@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 from tuf.api.metadata import Metadata, Targets
+from tuf.api.serialization import DeserializationError
 
 from cloud.foundation.database import Database, Transaction
 from cloud.foundation.settings import CloudSettings
@@ -55,7 +56,7 @@ class FleetTrust:
     """The metadata of one fleet. `now_ms` is Unix time. All methods raise KeysFailed that says what to do."""
 
     def __init__(self, database: Database, identity: Identity, offline: Path, lifetimes: Lifetimes) -> None:
-        self.signers = Signers(identity.folder / "keys", offline)
+        self.signers = Signers(identity.keys, offline)
         self.trust_path = identity.folder / "trust.json"
         self._database = database
         self._identity = identity
@@ -68,19 +69,47 @@ class FleetTrust:
         return cls(database, identity, settings.offline_keys, lifetimes)
 
     def prepare(self, registered: Callable[[Transaction], Iterable[Listed]], now_ms: int) -> None:
-        """Make the metadata if there is none, with what is `registered` already, and trust.json."""
+        """Make the metadata if there is none, with what is `registered` already, and trust.json.
+
+        Where the folder of the keys has signed metadata (`littoral keys secret`), the fleet begins with that.
+        """
         with self._transaction(now_ms) as (transaction, repository):
-            new = not repository.exists
+            new, brought = not repository.exists, self._brought()
             if new:
-                self._create(repository, THRESHOLD, OFFLINE_KEYS)
+                if brought:
+                    self._begin_with(repository, brought)
+                else:
+                    self._create(repository, THRESHOLD, OFFLINE_KEYS)
                 for model, version, manifest in registered(transaction):
                     self._list(repository, model, version, manifest)
                 repository.settle()
-        if new:
+        if new and not brought:
             log.warning(
                 "offline keys made: move their folder to where no server can read it", folder=str(self.signers.offline)
             )
         self.write_trust()
+
+    def founding(self) -> dict[str, bytes]:
+        """What another database must be given to be this fleet's: file names and metadata, signed offline."""
+        with self._database.reading() as connection:
+            found = [*store.versions(connection, ROOT), store.newest(connection, TARGETS)]
+        return {file.name: file.data for file in found if file}
+
+    def _brought(self) -> list[tuple[str, bytes]]:
+        """Signed metadata beside the keys: the roots in their order, then the targets."""
+        names = [path for path in self._identity.keys.glob("*.json") if rules.founding_order(path.name)]
+        return [
+            (path.name, path.read_bytes()) for path in sorted(names, key=lambda path: rules.founding_order(path.name))
+        ]
+
+    @staticmethod
+    def _begin_with(repository: Repository, brought: Iterable[tuple[str, bytes]]) -> None:
+        for name, data in brought:
+            try:
+                metadata = Metadata.from_bytes(data)
+            except DeserializationError as error:
+                raise MetadataFailed(f"{name}, beside the keys, is no metadata: {error}") from error
+            repository.found(name.split(".")[1], metadata)
 
     def create(self, threshold: int, keys: int, now_ms: int) -> None:
         """Make the first metadata: root and targets signed by `threshold` of `keys` offline keys each."""
@@ -159,6 +188,7 @@ class FleetTrust:
         text = json.dumps(self.trust(), indent=2) + "\n"
         try:
             if not self.trust_path.exists() or self.trust_path.read_text() != text:
+                self.trust_path.parent.mkdir(parents=True, exist_ok=True)
                 write_durably(self.trust_path, text.encode())
         except OSError as error:
             raise KeysFailed(f"{self.trust_path} cannot be written: {error.strerror}") from error

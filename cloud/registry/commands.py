@@ -14,15 +14,15 @@ from rich.table import Table
 from cloud.foundation.database import Database, DatabaseFailed
 from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
-from cloud.registry.blobs import Blobs
 from cloud.registry.entities import UnknownModel, described
+from cloud.registry.kept import kept
 from cloud.registry.service import Registry
 from protos.kit import settings
 from protos.v1.manifest_pb2 import Signed
 
 HOW_TO_TRAIN = "No model is registered here yet. Train one: littoral train --data digits"
 
-folder_options = settings.options(CloudSettings, only=["dir", "database"])
+folder_options = settings.options(CloudSettings, only=["dir", "database", "artifacts"])
 
 
 @click.group()
@@ -93,7 +93,7 @@ def _registry(chosen: CloudSettings) -> Registry | None:
         database.create()
     except DatabaseFailed as error:
         raise click.ClickException(str(error)) from error
-    return Registry(database, Blobs(chosen.blobs), _no_signature)
+    return Registry(database, kept(chosen, database), _no_signature)
 
 
 def _no_signature(purpose: str, _: bytes) -> Signed:

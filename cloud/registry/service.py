@@ -11,9 +11,9 @@ import zstandard
 
 from cloud.foundation.database import Database, Transaction
 from cloud.registry import patches, rules, store
-from cloud.registry.blobs import Blobs
 from cloud.registry.chunks import offsets, plan
 from cloud.registry.entities import DamagedBlob, ModelVersion, UnknownArtifact, UnknownModel
+from cloud.registry.kept import Kept
 from protos.kit.envelope import MANIFEST
 from protos.kit.patches import as_artifact
 from protos.v1.manifest_pb2 import COMPRESSION_ZSTD, Artifact, Manifest, Patch, Signed
@@ -38,7 +38,7 @@ class Registry:
     def __init__(
         self,
         database: Database,
-        blobs: Blobs,
+        blobs: Kept,
         sign: Sign,
         promise: Promise | None = None,
         *,

@@ -34,6 +34,7 @@ from cloud.rollouts.entities import (
     Resume,
     Rollout,
     Started,
+    State,
     Tick,
     UnknownRollout,
 )
@@ -122,6 +123,11 @@ class Rollouts:
         """The newest rollouts first, without their members."""
         with self._database.reading() as transaction:
             return store.overviews(transaction, limit)
+
+    def counts(self) -> Mapping[State, int]:
+        """How many rollouts are in which state; states that none is in are left out."""
+        with self._database.reading() as transaction:
+            return store.count_by_state(transaction)
 
     def get(self, rollout: str) -> Rollout:
         """One rollout. Raises UnknownRollout."""

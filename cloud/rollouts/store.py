@@ -143,6 +143,12 @@ def unfinished(connection: Connection) -> list[Rollout]:
     return [_header(row) for row in connection.execute(wanted)]
 
 
+def count_by_state(connection: Connection) -> dict[State, int]:
+    """How many rollouts are in each state; states that none is in are left out."""
+    counted = select(rollouts.c.state, func.count()).group_by(rollouts.c.state)
+    return {State(state): count for state, count in connection.execute(counted)}
+
+
 def with_members(connection: Connection, rollout: Rollout) -> Rollout:
     """The rollout, its members read."""
     wanted = select(members).where(members.c.rollout == rollout.number).order_by(members.c.wave, members.c.device)

@@ -1,10 +1,11 @@
-"""`littoral train`."""
+"""`littoral train` and `littoral register`."""
 
 from __future__ import annotations
 
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TextIO
 
 import click
 from rich.console import Console, RenderableType
@@ -15,14 +16,14 @@ from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
 from cloud.identity.service import Identity
 from cloud.identity.trust import FleetTrust
-from cloud.registry.blobs import Blobs
 from cloud.registry.entities import Unpublishable, described
+from cloud.registry.kept import kept
 from cloud.registry.service import Registry
-from cloud.training.entities import Options, QuantisationLoss, Step, TrainedModel, UnreadableDataset
+from cloud.training.entities import FLOAT, INT8, Options, QuantisationLoss, Step, TrainedModel, UnreadableDataset
 from protos import topics
 from protos.kit import logs, settings
 from protos.kit.keys import KeysFailed
-from protos.v1.manifest_pb2 import Requirements
+from protos.v1.manifest_pb2 import Lineage, Requirements
 
 LARGEST_SEED = 2**31 // 1_000_003 - 1
 """So that the seeds of all replicas stay apart and within 32 bits."""
@@ -63,7 +64,9 @@ def _model_name(_context: click.Context, _parameter: click.Parameter, value: str
     help="Publish each variant also without XNNPACK, from the same file, for devices on which that is faster.",
 )
 @click.option("--agent-version", default="", metavar="X.Y", help="Only for agents from this version on.")
-@settings.options(CloudSettings, only=("dir", "database", "offline_keys", "patched_versions"))
+@settings.options(
+    CloudSettings, only=("dir", "database", "artifacts", "signing_keys", "offline_keys", "patched_versions")
+)
 @json_option
 def train(
     *,
@@ -98,12 +101,89 @@ def train(
     emit(published | {"seconds": round(time.monotonic() - started, 1)}, as_json, _drawn)
 
 
+def _variant(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, Path]:
+    files = {name: Path(path) for name, _, path in (text.partition("=") for text in given)}
+    for name, path in files.items():
+        if name not in (INT8, FLOAT) or not path.is_file():
+            raise click.BadParameter(f"give {INT8}=FILE, {FLOAT}=FILE or both, of files that exist")
+    return files
+
+
+@click.command(
+    epilog="Example: littoral register --model waves --variant int8=waves.tflite --data held-out.npz --steps steps.json"
+)
+@click.option("--model", required=True, callback=_model_name, help="Name to register it under.")
+@click.option(
+    "--variant",
+    "variants",
+    multiple=True,
+    required=True,
+    callback=_variant,
+    metavar="int8|float32=FILE",
+    help="A TFLite file; once for each variant.",
+)
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="NumPy .npz with held-out frames, as devices get them, and labels.",
+)
+@click.option(
+    "--steps",
+    type=click.File(),
+    help="JSON: what becomes of a frame (Preprocessing in protos/v1/manifest.proto); by default pixels to 0..1.",
+)
+@click.option("--labels", default="", metavar="A,B,...", help="Names of the classes; by default their numbers.")
+@settings.options(
+    CloudSettings, only=("dir", "database", "artifacts", "signing_keys", "offline_keys", "patched_versions")
+)
+@json_option
+def register(
+    *,
+    model: str,
+    variants: dict[str, Path],
+    data: Path,
+    steps: TextIO | None,
+    labels: str,
+    config: Path | None,
+    as_json: bool,
+    **flags: object,
+) -> None:
+    """Judge TFLite files that were trained elsewhere, sign them and register them as the next version.
+
+    Their frames may be pictures, or windows of sensor values; the steps that prepare them are signed with them.
+    """
+    chosen = settings.load(CloudSettings, config, flags)
+    logs.configure(chosen.log_level)
+    started = time.monotonic()
+    try:
+        registry = _registry(chosen, model)
+        published = _publish(_brought(variants, data, steps, labels), registry, model, Requirements())
+    except (UnreadableDataset, QuantisationLoss, Unpublishable, DatabaseFailed, KeysFailed, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    emit(published | {"seconds": round(time.monotonic() - started, 1)}, as_json, _drawn)
+
+
+def _brought(variants: dict[str, Path], data: Path, steps: TextIO | None, labels: str) -> TrainedModel:
+    from cloud.training import bringing  # noqa: PLC0415 - --help must not wait for these imports
+
+    held_out = bringing.held_out(data)
+    origin = Lineage(dataset=held_out.name, dataset_digest=held_out.digest, code_version=_code_version())
+    return bringing.brought(
+        {name: path.read_bytes() for name, path in variants.items()},
+        held_out,
+        bringing.steps_from(steps.read(), held_out.frames) if steps else None,
+        [name.strip() for name in labels.split(",") if name.strip()],
+        origin,
+    )
+
+
 def _registry(chosen: CloudSettings, model: str) -> Registry:
     """The registry, ready to take a version of `model`."""
-    database, identity = Database(chosen.database_url), Identity(chosen.dir)
+    database, identity = Database(chosen.database_url), Identity(chosen.dir, chosen.signing_keys)
     database.create()
     trust = FleetTrust.of(chosen, database, identity)
-    blobs, patched = Blobs(chosen.blobs), chosen.patched_versions
+    blobs, patched = kept(chosen, database), chosen.patched_versions
     registry = Registry(database, blobs, identity.sign, trust.list_version, patched_versions=patched)
     trust.prepare(registry.registered, _now_ms())
     trust.check_delegated(model, _now_ms())

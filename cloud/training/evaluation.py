@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.training.rules import choose_golden, margins
+from cloud.training.rules import GOLDEN_FRAMES, choose_golden, margins
 from edge.inference.engine import Engine, tensor_specs
 from edge.inference.golden import expected
 from protos.v1.manifest_pb2 import DELEGATE_DEFAULT, DELEGATE_NONE, GoldenVector, Preprocessing, Variant
@@ -36,20 +36,22 @@ def preprocessing(frame_shape: tuple[int, ...]) -> Preprocessing:
 def judge(
     name: str,
     model: bytes,
-    images: NDArray[np.uint8],
+    images: NDArray[np.generic],
     labels: NDArray[np.integer],
     threads: int = 1,
     *,
+    steps: Preprocessing | None = None,
     plain: bool = False,
 ) -> Judgement:
-    """Run `model` as variant `name` over uint8 images (n, h, w) with labels (n,). Raises BadModel.
+    """Run `model` as variant `name` over raw frames (n, ...) with labels (n,). Raises BadModel.
 
-    plain: without a delegate.
+    steps: what becomes of a frame before; without it pixels only become 0..1, as in training. plain: run by the
+    interpreter's own kernels.
     """
     input_spec, output_spec = tensor_specs(model)
     delegate = DELEGATE_NONE if plain else DELEGATE_DEFAULT
     variant = Variant(name=name, input=input_spec, output=output_spec, delegate=delegate)
-    engine = Engine(model, variant, preprocessing(images.shape[1:]), threads)
+    engine = Engine(model, variant, steps or preprocessing(images.shape[1:]), threads)
     outputs = engine.raw(images)
     scores = outputs.astype(np.float32)
     if output_spec.scale:
@@ -58,16 +60,18 @@ def judge(
     return Judgement(variant, variant.accuracy, outputs, scores)
 
 
-def golden_vectors(judgements: Mapping[str, Judgement], images: NDArray[np.uint8]) -> tuple[GoldenVector, ...]:
-    """A few of the judged images, with what each variant answered to them. The variants agree on each."""
+def golden_vectors(
+    judgements: Mapping[str, Judgement], images: NDArray[np.generic], count: int = GOLDEN_FRAMES
+) -> tuple[GoldenVector, ...]:
+    """`count` of the judged images, with what each variant answered to them. The variants agree on each."""
     answers = np.stack([judgement.scores.argmax(axis=1) for judgement in judgements.values()])
     margin = np.min([margins(judgement.scores) for judgement in judgements.values()], axis=0)
     agreed = np.flatnonzero((answers == answers[0]).all(axis=0))
-    chosen = agreed[choose_golden(answers[0][agreed], margin[agreed])]
+    chosen = agreed[choose_golden(answers[0][agreed], margin[agreed], count)]
     return tuple(_golden(judgements, images, int(index)) for index in chosen)
 
 
-def _golden(judgements: Mapping[str, Judgement], images: NDArray[np.uint8], index: int) -> GoldenVector:
+def _golden(judgements: Mapping[str, Judgement], images: NDArray[np.generic], index: int) -> GoldenVector:
     expectations = [
         expected(name, judgement.outputs[index], TOLERANCE_STEPS if judgement.variant.output.scale else TOLERANCE_FLOAT)
         for name, judgement in judgements.items()

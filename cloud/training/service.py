@@ -80,7 +80,9 @@ def draft(trained: TrainedModel, model: str, requires: Requirements | None = Non
         variants=trained.variants,
         preprocessing=trained.preprocessing,
         labels=trained.labels,
-        metrics=[Metric(name=METRICS[name], value=trained.accuracy[name]) for name in (FLOAT, INT8)],
+        metrics=[
+            Metric(name=METRICS[name], value=trained.accuracy[name]) for name in METRICS if name in trained.accuracy
+        ],
         golden=trained.golden,
         accuracy_floor=rules.accuracy_floor(trained.accuracy.values()),
         lineage=trained.lineage,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -11,6 +12,9 @@ from cloud.foundation.client import Api
 from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
 from protos.kit.settings import load, options
+
+AUDIT_S = 3600.0
+"""It reads every row, and there may be billions."""
 
 
 @click.group()
@@ -65,15 +69,16 @@ def audit() -> None:
 @json_option
 @options(CloudSettings, only=("api",))
 def audit_results(as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001 - as click hands them over
-    """By device: results sent by its own numbers, stored, lost, doubled. Fails unless the last two are 0.
+    """By device: results that it says it sent beside those stored: how many are lost, how many doubled.
 
-    It reads every row that there is.
+    Fails (exit code 1) unless both are 0. What waits in a device's outbox, was dropped by the outbox's policy, is in
+    quarantine or went by retention is not lost. It reads every row that there is.
 
     \b
     Example:
       littoral audit results --json
     """
-    found = _api(flags).get("/api/v1/audit/results")
+    found = _api(flags).get("/api/v1/audit/results", patience_s=AUDIT_S)
     emit(found, as_json, _draw_audit)
     if any(one["lost"] or one["doubled"] for one in found):
         click.get_current_context().exit(1)
@@ -94,14 +99,19 @@ def _draw_summary(found: dict[str, Any]) -> RenderableType:
 
 
 def _draw_audit(found: list[dict[str, Any]]) -> RenderableType:
-    columns = ("device", "sent", "stored", "expired", "quarantined", "skipped", "lost", "doubled")
-    totals = [sum(one[name] for one in found) for name in columns[1:]]
-    return table("Audit", columns, [*([one[name] for name in columns] for one in found), ["all", *totals]])
+    counts = ("made", "waiting", "dropped", "sent", "stored", "quarantined", "expired", "lost", "doubled")
+    totals = [sum(one[name] for one in found) for name in counts]
+    rows = [[one["device"], *(one[name] for name in counts), _moment(one["said_ms"])] for one in found]
+    return table("Audit", ("device", *counts, "device's word (UTC)"), [*rows, ["all", *totals, ""]])
 
 
 def _draw_quarantine(found: list[dict[str, Any]]) -> RenderableType:
     columns = ("device", "first_seq", "count", "bytes", "reason")
     return table("Quarantine", columns, [[one[name] for name in columns] for one in found])
+
+
+def _moment(unix_ms: int | None) -> str:
+    return "never" if unix_ms is None else f"{datetime.fromtimestamp(unix_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _percent(share: float | None) -> str:

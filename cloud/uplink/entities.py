@@ -46,10 +46,26 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class Books:
+    """What a device says of one life of its outbox.
+
+    last_seq: the highest number given. before: numbers up to it are of earlier lives and not held. dropped: by the
+    outbox's policy. waiting: held; these are the last numbers given. acknowledged: the highest watermark it was told.
+    """
+
+    last_seq: int
+    before: int = 0
+    dropped: int = 0
+    waiting: int = 0
+    acknowledged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ReceivedBatch:
     """A batch as it came: sequence numbers first_seq .. first_seq + count - 1, `payload` an encoded ResultBatch.
 
-    `previous` is the highest sequence number that the same connection handed in before, or was welcomed with.
+    `previous` is the highest sequence number that the same connection handed in before, or was welcomed with. With
+    `books` it is no batch but what the device says between two; it has no rows.
     """
 
     stream: int
@@ -58,6 +74,7 @@ class ReceivedBatch:
     count: int
     payload: bytes
     previous: int
+    books: Books | None = None
 
 
 class Fate(Enum):
@@ -66,6 +83,7 @@ class Fate(Enum):
     STORED = "stored"
     DUPLICATE = "duplicate"
     QUARANTINED = "quarantined"
+    NOTED = "noted"  # books, not results
     DETACHED = "detached"  # not taken: its connection must start again from the watermark
 
 
@@ -153,21 +171,41 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Audited:
-    """What a device sent, by the numbers that it gave its results, and what the database holds of it.
+class StreamFacts:
+    """What is known of one stream. books: what its device said last, at `said_ms`; None: it never said anything.
 
-    sent: numbers given, without those that the device dropped itself (skipped). stored: rows. expired: dropped by
-    retention. quarantined: set aside. lost: sent, and none of these. doubled: rows beyond the first of a frame.
+    rows: results there are. seqs: different sequence numbers of those that are not above the watermark.
+    """
+
+    state: StreamState
+    expired: int = 0
+    rows: int = 0
+    seqs: int = 0
+    books: Books | None = None
+    said_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """What a device says it made and sent, and what the database holds of it.
+
+    made: results that were given a number. Of these the device still holds those waiting, and its outbox's policy
+    dropped some; the rest was sent. stored: rows. quarantined: set aside. expired: dropped by retention. lost: sent,
+    and none of these. doubled: rows beyond the first of a frame or number. said_ms: when the device last said how its
+    outbox stands, None: never, and all is by the database's own numbers.
     """
 
     device: str
+    made: int = 0
+    waiting: int = 0
+    dropped: int = 0
     sent: int = 0
     stored: int = 0
-    expired: int = 0
     quarantined: int = 0
-    skipped: int = 0
+    expired: int = 0
     lost: int = 0
     doubled: int = 0
+    said_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
+from cloud.foundation.metrics import DATABASE_ERRORS
+from cloud.uplink import metrics
 from cloud.uplink.entities import Outcome, ReceivedBatch
 from cloud.uplink.turns import Turns, Waiting
 
@@ -62,6 +64,7 @@ class Merger:
         waiting = Waiting(batch, loop.time(), loop.create_future())
         self._waiting.add(waiting)
         self._bytes += waiting.cost
+        metrics.WAITING_BYTES.inc(waiting.cost)
         self._stream_bytes[batch.stream] += waiting.cost
         self._arrived.set()
         return waiting.outcome
@@ -103,17 +106,21 @@ class Merger:
 
     async def _commit_together(self, thread: ThreadPoolExecutor, taken: Sequence[Waiting]) -> None:
         batches = [waiting.batch for waiting in taken]
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            outcomes = await asyncio.get_running_loop().run_in_executor(
-                thread, self._commit, batches, int(time.time() * 1000)
-            )
+            outcomes = await loop.run_in_executor(thread, self._commit, batches, int(time.time() * 1000))
         except Exception as error:  # noqa: BLE001 - whatever the trouble is, the devices keep the rows and send again
+            DATABASE_ERRORS.labels("commit").inc()
             log.error("results not committed", batches=len(batches), error=first_line(error))
             failure = NotCommitted("the database did not take the batch")
             failure.__cause__ = error
             _fail(taken, failure)
         else:
+            ended = loop.time()
+            metrics.committed(batches, outcomes, ended - began)
             for waiting, outcome in zip(taken, outcomes, strict=True):
+                metrics.LATENCY_SECONDS.observe(ended - waiting.since)
                 if not waiting.outcome.done():
                     waiting.outcome.set_result(outcome)
         finally:
@@ -122,6 +129,7 @@ class Merger:
     def _give_back(self, taken: Iterable[Waiting]) -> None:
         for waiting in taken:
             self._bytes -= waiting.cost
+            metrics.WAITING_BYTES.dec(waiting.cost)
             self._stream_bytes[waiting.batch.stream] -= waiting.cost
             if not self._stream_bytes[waiting.batch.stream]:
                 del self._stream_bytes[waiting.batch.stream]

@@ -12,32 +12,17 @@ import grpc
 import structlog
 from grpc.aio import ServicerContext
 
-from cloud.uplink import rules
-from cloud.uplink.entities import MAX_BATCH_BYTES, WINDOW, Fate, Opened, Outcome, ReceivedBatch
+from cloud.foundation.metrics import DATABASE_ERRORS
+from cloud.uplink import auditing, metrics, rules
+from cloud.uplink.entities import MAX_BATCH_BYTES, WINDOW, Books, Fate, Opened, Outcome, ReceivedBatch
 from cloud.uplink.merge import Merger, NotCommitted, first_line
 from cloud.uplink.service import Ingest
-from protos.topics import MAX_GRPC_BYTES, checked_name
+from protos.kit import packing
+from protos.topics import checked_name
 from protos.v1 import uplink_pb2, uplink_pb2_grpc
 
 HELLO_S = 10.0
 RETRY_MS = 1000
-
-OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_GRPC_BYTES),
-    ("grpc.max_send_message_length", MAX_GRPC_BYTES),
-    # What gRPC reads ahead of us, for each stream: by itself it takes megabytes, and there are thousands of streams.
-    ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 256 * 1024),
-    # Two servers on one port would share its devices by chance: the second must fail to start.
-    ("grpc.so_reuseport", 0),
-    # A half-open connection is found out within this time, from our side ...
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    # ... and the device may ask as often from its own, without being sent away for it.
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
-    ("grpc.http2.max_ping_strikes", 0),
-)
 
 OnTelemetry = Callable[[str, uplink_pb2.Telemetry], None]
 Messages = AsyncIterator[uplink_pb2.UplinkMessage]
@@ -47,16 +32,16 @@ Write = Callable[[uplink_pb2.UplinkReply], Awaitable[None]]
 log = structlog.get_logger()
 
 
-class CannotListen(Exception):
-    """The ingest's address cannot be used; the message says which and what to do."""
-
-
 class _Ended(Exception):
     """A stream is over, with this gRPC status."""
 
     def __init__(self, code: grpc.StatusCode, text: str) -> None:
         super().__init__(text)
         self.code = code
+
+
+def _stops() -> _Ended:
+    return _Ended(grpc.StatusCode.UNAVAILABLE, "the server stops: connect again")
 
 
 class UplinkService(uplink_pb2_grpc.UplinkServicer):
@@ -68,6 +53,7 @@ class UplinkService(uplink_pb2_grpc.UplinkServicer):
         self._on_telemetry = on_telemetry
         self._streams: dict[int, _Stream] = {}
         self._draining = False
+        self._drained = asyncio.Event()
 
     async def Connect(self, request_iterator: Messages, context: Context) -> None:  # noqa: N802 - the contract's name
         """Serve one stream until the device, a newer stream of it, or a failure ends it."""
@@ -76,6 +62,7 @@ class UplinkService(uplink_pb2_grpc.UplinkServicer):
         except _Ended as end:
             await context.abort(end.code, str(end))
         except NotCommitted as error:
+            metrics.DELAYS.labels("database").inc()
             await context.write(uplink_pb2.UplinkReply(delay=uplink_pb2.Delay(milliseconds=RETRY_MS)))
             await context.abort(
                 grpc.StatusCode.UNAVAILABLE,
@@ -87,30 +74,41 @@ class UplinkService(uplink_pb2_grpc.UplinkServicer):
         """End every stream once what it has handed in is committed and acknowledged; take no new one."""
         self._draining = True
         for stream in self._streams.values():
-            stream.end(_Ended(grpc.StatusCode.UNAVAILABLE, "the server stops: connect again"))
+            stream.end(_stops())
+        self._note_drained()
+
+    async def drained(self) -> None:
+        """Wait until that is done."""
+        await self._drained.wait()
+
+    def _note_drained(self) -> None:
+        if self._draining and not self._streams:
+            self._drained.set()
 
     async def _serve(self, messages: Messages, context: Context) -> None:
         hello = await _hello(messages)
         opened = await self._open(hello)
-        stream = _Stream(hello.device, opened, self._merger, context.write, self._on_telemetry)
-        older = self._streams.get(opened.stream)
-        self._streams[opened.stream] = stream
-        if older is not None:
-            older.end(_Ended(grpc.StatusCode.ABORTED, "a newer stream of this device has taken over"))
         if self._draining:
-            raise _Ended(grpc.StatusCode.UNAVAILABLE, "the server stops: connect again")
+            raise _stops()
+        stream = _Stream(hello.device, opened, self._merger, context.write, self._on_telemetry)
+        if (older := self._streams.get(opened.stream)) is not None:
+            older.end(_Ended(grpc.StatusCode.ABORTED, "a newer stream of this device has taken over"))
+        self._streams[opened.stream] = stream
         log.info("device streams", device=hello.device, epoch=hello.epoch, watermark=opened.watermark)
         try:
-            await stream.serve(messages)
+            with metrics.STREAMS.track_inprogress():
+                await stream.serve(messages, hello.books if hello.HasField("books") else None)
         finally:
             if self._streams.get(opened.stream) is stream:
                 del self._streams[opened.stream]
+            self._note_drained()
             log.info("device's stream ended", device=hello.device, epoch=hello.epoch)
 
     async def _open(self, hello: uplink_pb2.Hello) -> Opened:
         try:
             return await asyncio.to_thread(self._ingest.open, hello.device, hello.epoch)
         except Exception as error:  # whatever the trouble is, the device comes again
+            DATABASE_ERRORS.labels("open").inc()
             log.error("stream not opened", device=hello.device, error=first_line(error))
             raise NotCommitted("the database does not answer") from error
 
@@ -136,16 +134,22 @@ class _Stream:
         if not self._end.done():
             self._end.set_exception(reason)
 
-    async def serve(self, messages: Messages) -> None:
-        """Return when the device has said all and has all its answers. Raises _Ended, NotCommitted."""
+    async def serve(self, messages: Messages, books: uplink_pb2.Books | None) -> None:
+        """Return when the device has said all and has all its answers. `books`: said with the greeting.
+
+        Raises _Ended, NotCommitted.
+        """
         await self._write(
             uplink_pb2.UplinkReply(
                 welcome=uplink_pb2.Welcome(
-                    watermark=self._opened.watermark, max_batch_bytes=MAX_BATCH_BYTES, window=WINDOW
+                    watermark=self._opened.watermark,
+                    max_batch_bytes=MAX_BATCH_BYTES,
+                    window=WINDOW,
+                    packings=[uplink_pb2.PACKING_ZSTD],
                 )
             )
         )
-        reader = asyncio.create_task(self._read(messages), name=f"read {self._device}")
+        reader = asyncio.create_task(self._read(messages, books), name=f"read {self._device}")
         writer = asyncio.create_task(self._answer(), name=f"answer {self._device}")
         try:
             await asyncio.wait({reader, writer, self._end}, return_when=asyncio.FIRST_COMPLETED)
@@ -159,13 +163,17 @@ class _Stream:
         finally:
             await _stop(reader, writer, self._end)
 
-    async def _read(self, messages: Messages) -> None:
+    async def _read(self, messages: Messages, books: uplink_pb2.Books | None) -> None:
+        if books is not None:
+            await self._note(books)
         async for message in messages:
             match message.WhichOneof("body"):
                 case "batch":
                     await self._hand_in(message.batch)
                 case "telemetry":
                     await self._tell(message.telemetry)
+                case "books":
+                    await self._note(message.books)
                 case "hello":
                     raise _Ended(grpc.StatusCode.INVALID_ARGUMENT, "a second Hello: it is the first message only")
                 case _:
@@ -177,10 +185,21 @@ class _Stream:
             device=self._device,
             first_seq=message.first_seq,
             count=message.count,
-            payload=message.payload,
+            payload=_payload(message),
             previous=self._previous,
         )
         self._previous = rules.handed_in(batch)
+        await self._submit(batch)
+
+    async def _note(self, said: uplink_pb2.Books) -> None:
+        """Hand in what the device says of its outbox: it is kept before the rows of any later batch."""
+        books = Books(said.last_seq, said.before, said.dropped, said.waiting, said.acknowledged)
+        if not auditing.believable(books):
+            log.warning("books that cannot be", device=self._device, books=books)
+            return
+        await self._submit(ReceivedBatch(self._opened.stream, self._device, 0, 0, b"", self._previous, books))
+
+    async def _submit(self, batch: ReceivedBatch) -> None:
         await self._window.acquire()
         self._unanswered.put_nowait((batch.first_seq, await self._merger.submit(batch)))
 
@@ -188,6 +207,7 @@ class _Stream:
         try:
             await asyncio.to_thread(self._on_telemetry, self._device, telemetry)
         except Exception as error:  # noqa: BLE001 - the next one replaces it: not worth the stream of results
+            DATABASE_ERRORS.labels("telemetry").inc()
             log.warning("telemetry not taken", device=self._device, error=first_line(error))
 
     async def _answer(self) -> None:
@@ -207,6 +227,8 @@ class _Stream:
         match outcome.fate:
             case Fate.DETACHED:
                 raise _Ended(grpc.StatusCode.UNAVAILABLE, f"batch {first_seq}: {outcome.reason}; connect again")
+            case Fate.NOTED:
+                return
             case Fate.QUARANTINED:
                 log.warning("batch set aside", device=self._device, first_seq=first_seq, reason=outcome.reason)
                 told = uplink_pb2.Quarantined(first_seq=first_seq, reason=outcome.reason)
@@ -221,32 +243,15 @@ class _Stream:
             await self._write(uplink_pb2.UplinkReply(ack=uplink_pb2.Ack(watermark=self._watermark)))
 
 
-class IngestServer:
-    """The gRPC server around the service."""
-
-    def __init__(self, service: UplinkService) -> None:
-        self._service = service
-        self._server = grpc.aio.server(options=OPTIONS)
-        uplink_pb2_grpc.add_UplinkServicer_to_server(service, self._server)  # type: ignore[no-untyped-call]
-
-    def bind(self, host: str, port: int) -> int:
-        """Claim the address; returns the port (which `port` 0 leaves to the system). Raises CannotListen."""
-        try:
-            return self._server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-        except RuntimeError as error:
-            raise CannotListen(
-                f"the ingest cannot listen on {host}:{port}: is another process there? "
-                "Choose another port with --ingest-port"
-            ) from error
-
-    async def start(self) -> None:
-        """Serve the devices that come to the claimed address."""
-        await self._server.start()
-
-    async def stop(self, grace_s: float) -> None:
-        """End all streams; within `grace_s` each gets the acknowledgements of all that it handed in."""
-        self._service.drain()
-        await self._server.stop(grace_s)
+def _payload(message: uplink_pb2.Batch) -> bytes:
+    """As the device encoded it. What cannot be unpacked stays as it is: it is no batch of results, and goes aside."""
+    if message.packing != uplink_pb2.PACKING_ZSTD:
+        return message.payload
+    try:
+        return packing.unpack(message.payload, MAX_BATCH_BYTES)
+    except packing.NotPacked as error:
+        log.warning("batch not unpacked", first_seq=message.first_seq, reason=str(error))
+        return message.payload
 
 
 async def _hello(messages: Messages) -> uplink_pb2.Hello:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from cloud.foundation.database import Database, Transaction
-from cloud.uplink import rules, store
+from cloud.uplink import auditing, rules, store, store_audit
 from cloud.uplink.entities import (
     Audited,
     Block,
+    Books,
     Fate,
     KnownVersion,
     Opened,
@@ -103,9 +104,10 @@ class Ingest:
         )
 
     def audit(self) -> list[Audited]:
-        """By device, what it sent and what there is of it. Reads every row: for people who want to know, not often."""
+        """By device, what it says it sent and what there is of it. Reads every row: for people, not often."""
         with self._database.reading() as connection:
-            return store.audit(connection)
+            facts, copies = store_audit.facts(connection), store_audit.copies(connection)
+        return [auditing.audited(device, streams, copies.get(device, 0)) for device, streams in sorted(facts.items())]
 
     def quarantined(self, limit: int) -> list[Quarantined]:
         """The newest batches that could not be stored, newest first."""
@@ -114,6 +116,8 @@ class Ingest:
 
     def _read(self, batch: ReceivedBatch) -> Results | str:
         """The batch's columns, or why they cannot be stored. Outside of the transaction: it holds a lock."""
+        if batch.books is not None:
+            return ""
         try:
             results = rules.read(batch.payload, batch.count)
         except Malformed as error:
@@ -139,10 +143,15 @@ class Ingest:
         """Rows, quarantine and watermarks of one transaction."""
         before = store.lock(connection, (batch.stream for batch, _ in arrived))
         states, outcomes, blocks = dict(before), [], []
+        said: dict[int, Books] = {}
         for batch, reading in arrived:
             state = states.get(batch.stream)
             if state is None:
                 outcomes.append(Outcome(Fate.DETACHED, 0, "the database does not know this stream any more"))
+                continue
+            if batch.books is not None:
+                said[batch.stream] = batch.books
+                outcomes.append(Outcome(Fate.NOTED, state.watermark))
                 continue
             unreadable = reading if isinstance(reading, str) else ""
             states[batch.stream], placement = rules.place(state, batch, unreadable)
@@ -153,6 +162,8 @@ class Ingest:
             outcomes.append(Outcome(placement.fate, states[batch.stream].watermark, placement.reason))
         moved = {stream: state for stream, state in states.items() if state != before[stream]}
         store.write(connection, blocks, moved, now_ms)
+        if said:
+            store_audit.note(connection, said, now_ms)
         return outcomes
 
     def _block(self, batch: ReceivedBatch, read: Results, skip: int) -> Block:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
-from sqlalchemy import Connection, Select, case, exists, func, select
+from sqlalchemy import Connection, case, exists, func, select
 
-from cloud.uplink import store_postgresql, store_sqlite
+from cloud.uplink import store_audit, store_postgresql, store_sqlite
 from cloud.uplink.entities import (
-    Audited,
     Block,
     Counts,
     Opened,
@@ -144,54 +143,11 @@ def counts(connection: Connection) -> Counts:
     return Counts(
         sent=_number(connection, select(func.count()).select_from(truths)),
         stored=_number(connection, select(func.count()).select_from(truths).where(answered)),
-        duplicated=_number(connection, select(func.coalesce(func.sum(_copies().subquery().c.extra), 0))),
+        duplicated=_number(connection, select(func.coalesce(func.sum(store_audit.repeated().subquery().c.extra), 0))),
         results_total=_number(connection, select(func.count()).select_from(results)),
         quarantined=_number(connection, select(func.count()).select_from(quarantine)),
         skipped=_number(connection, select(func.coalesce(func.sum(streams.c.skipped), 0))),
     )
-
-
-def audit(connection: Connection) -> list[Audited]:
-    """The account by device: the numbers of its streams beside the rows that there are."""
-    s, r = streams.c, results.c
-    there = select(r.stream, func.count().label("rows"), func.count(r.seq.distinct()).label("seqs"))
-    found = there.group_by(r.stream).subquery().c
-    wanted = select(
-        s.device,
-        func.sum(s.watermark - s.skipped).label("sent"),
-        func.sum(func.coalesce(found.rows, 0)).label("stored"),
-        func.sum(s.expired).label("expired"),
-        func.sum(s.set_aside).label("quarantined"),
-        func.sum(s.skipped).label("skipped"),
-        func.sum(s.watermark - s.skipped - s.set_aside - s.expired - func.coalesce(found.seqs, 0)).label("lost"),
-    ).outerjoin_from(streams, found.stream.table, found.stream == s.id)
-    doubled = _doubled(connection)
-    rows = connection.execute(wanted.group_by(s.device).order_by(s.device)).mappings()
-    return [_audited({**row, "doubled": doubled.get(row["device"], 0)}) for row in rows]
-
-
-def _audited(row: Mapping[str, Any]) -> Audited:
-    """PostgreSQL's sums are decimals."""
-    numbers = {name: int(value) for name, value in row.items() if name != "device"}
-    return Audited(row["device"], **numbers)
-
-
-def _doubled(connection: Connection) -> dict[str, int]:
-    """Rows beyond the first of the same frame and model, by device."""
-    extra = _copies().subquery().c
-    wanted = select(sources.c.device, func.sum(extra.extra)).join_from(
-        sources, extra.source.table, extra.source == sources.c.id
-    )
-    return {device: int(count) for device, count in connection.execute(wanted.group_by(sources.c.device))}
-
-
-def _copies() -> Select[Any]:
-    """By source, rows beyond the first of each frame and model: a source may feed several models of a device."""
-    r = results.c
-    of_model = select(r.source, (func.count() - 1).label("extra")).join_from(
-        results, versions, versions.c.id == r.version
-    )
-    return of_model.group_by(r.source, r.frame, versions.c.model).having(func.count() > 1)
 
 
 def by_version(connection: Connection) -> list[VersionSummary]:

@@ -55,6 +55,19 @@ versions = Table(
     Column("version", BigInteger, nullable=False),
 )
 
+books = Table(
+    "stream_books",  # what the device said last of its end of the stream
+    metadata,
+    Column("stream", ForeignKey(streams.c.id), primary_key=True, autoincrement=False),
+    Column("last_seq", BigInteger, nullable=False),
+    Column("before", BigInteger, nullable=False),
+    Column("dropped", BigInteger, nullable=False),
+    Column("waiting", BigInteger, nullable=False),
+    Column("acknowledged", BigInteger, nullable=False),
+    Column("said_ms", BigInteger, nullable=False),
+    postgresql_with={"fillfactor": 50},
+)
+
 # No foreign keys here: ids come from rows of the same transaction or an earlier one, which are never deleted, and
 # checking three references for each of millions of rows is a cost one can see. On PostgreSQL a unique key must hold the
 # column by which a table is partitioned: there each day's partition has the key (stream, seq) for itself.

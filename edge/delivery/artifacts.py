@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial as with_arguments
 from pathlib import Path
@@ -11,7 +12,7 @@ import structlog
 
 from edge.delivery import rules, unpacking
 from edge.delivery.entities import Limits, NotDelivered, Rejected
-from edge.delivery.partial import Partial
+from edge.delivery.partial import Partial, Read
 from edge.delivery.transfer import MOST_REPAIRS, Progress, Transfer
 from edge.foundation.threads import finished
 from protos.kit.files import digest_of
@@ -42,8 +43,34 @@ class _Wanted:
         return self.target.with_suffix(f".{patch.digest.hex()}.part" if patch else ".part")
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """What is fetched for it, a patch or the whole, and how far that is."""
+
+    wanted: _Wanted
+    partial: Partial
+    patch: Patch | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """What names the chunks' topics."""
+        return self.patch.digest if self.patch else self.wanted.artifact.digest
+
+    def unpack(self) -> None:
+        """Make the file of what was fetched."""
+        read: Read | None = None
+        if self.patch:
+            base = self.wanted.held[self.patch.base]
+            read = with_arguments(unpacking.patched, kind=self.patch.kind, base=base)
+        self.partial.unpack(self.wanted.artifact, self.wanted.target, read)
+        self.partial.close()
+
+
 class Artifacts:
-    """Brings artifacts into `folder`, each in a file named by its digest."""
+    """Brings artifacts into `folder`, each in a file named by its digest.
+
+    Most artifacts are small: what is done with files on both ends of a transfer is one piece of work for a thread each.
+    """
 
     def __init__(self, link: Link, folder: Path, limits: Limits) -> None:
         self._link = link
@@ -55,11 +82,14 @@ class Artifacts:
         """The proven file. As Fetcher.artifact."""
         chunks = len(rules.plan(artifact).digests)
         wanted = _Wanted(artifact, self._folder / f"{artifact.digest.hex()}.tflite", progress, held)
-        if await finished(_is_here, wanted):
-            await finished(self.forget, artifact.digest)
-            progress(chunks, chunks)
-        elif not await self._by_patch(wanted):
-            await self._whole(wanted)
+        with ExitStack() as opened:
+            way = await finished(self._begin, wanted, opened)
+            if way is None:
+                progress(chunks, chunks)
+            elif way.patch is None:
+                await self._bring(way)
+            elif not await self._by_patch(way, way.patch):
+                await self._bring(await finished(self._begin_whole, wanted, opened))
         return wanted.target
 
     def forget(self, keep: bytes | None = None) -> None:
@@ -68,40 +98,27 @@ class Artifacts:
             if keep is None or not path.name.startswith(keep.hex()):
                 path.unlink(missing_ok=True)
 
-    async def _by_patch(self, wanted: _Wanted) -> bool:
-        """Whether a patch brought it. What is wrong with one costs its own few bytes, never the artifact."""
-        artifact, patch = wanted.artifact, rules.choose_patch(wanted.artifact, wanted.held)
-        if patch is None or wanted.part().exists():  # begun whole: there was no patch, or none that was good
-            return False
-        await finished(self.forget, artifact.digest)
-        told = log.bind(artifact=artifact.digest.hex(), patch=patch.digest.hex(), base=patch.base.hex())
-        try:
-            await self._patched(wanted, patch)
-        except (Rejected, NotDelivered) as error:
-            told.warning("no patch; the whole file is fetched", error=str(error))
-            await finished(wanted.part(patch).unlink, missing_ok=True)
-            return False
-        told.info("artifact patched", bytes=bytes_of(patch), whole=bytes_of(artifact))
-        return True
+    def _begin(self, wanted: _Wanted, opened: ExitStack) -> _Way | None:
+        """The cheapest way to it; None: it is here. One that was begun whole had no patch, or none that was good."""
+        if _is_here(wanted):
+            self.forget(wanted.artifact.digest)
+            return None
+        patch = rules.choose_patch(wanted.artifact, wanted.held)
+        if patch is None or wanted.part().exists():
+            return self._begin_whole(wanted, opened)
+        self.forget(wanted.artifact.digest)
+        partial = opened.enter_context(Partial(wanted.part(patch), rules.plan(as_artifact(patch))))
+        partial.prove()
+        return _Way(wanted, partial, patch)
 
-    async def _patched(self, wanted: _Wanted, patch: Patch) -> None:
-        read = with_arguments(unpacking.patched, kind=patch.kind, base=wanted.held[patch.base])
-        with Partial(wanted.part(patch), rules.plan(as_artifact(patch))) as partial:
-            await finished(partial.prove)
-            await self._transfer(patch.digest, partial, wanted, REPAIRS_OF_A_PATCH)
-            await finished(partial.unpack, wanted.artifact, wanted.target, read)
-
-    async def _whole(self, wanted: _Wanted) -> None:
-        artifact = wanted.artifact
-        with self._opened(wanted) as partial:
-            await finished(self._begin, partial, wanted)
-            await self._transfer(artifact.digest, partial, wanted)
-            await finished(partial.unpack, artifact, wanted.target)
-
-    async def _transfer(
-        self, digest: bytes, partial: Partial, wanted: _Wanted, most_repairs: int = MOST_REPAIRS
-    ) -> None:
-        await Transfer(self._link, digest, partial, wanted.progress, self._limits, most_repairs=most_repairs).run()
+    def _begin_whole(self, wanted: _Wanted, opened: ExitStack) -> _Way:
+        """Find out what is here already; then what is left of others goes."""
+        partial = opened.enter_context(self._opened(wanted))
+        partial.prove()
+        if reused := partial.reuse(self._others(wanted)):
+            log.info("chunks were here already", artifact=wanted.artifact.digest.hex(), chunks=reused)
+        self.forget(wanted.artifact.digest)
+        return _Way(wanted, partial)
 
     def _opened(self, wanted: _Wanted) -> Partial:
         """Its place on the disk; what is left of others goes only when there is no room beside it."""
@@ -112,12 +129,23 @@ class Artifacts:
             self.forget(wanted.artifact.digest)
             return Partial(path, empty)
 
-    def _begin(self, partial: Partial, wanted: _Wanted) -> None:
-        """Find out what is here already; then what is left of others goes."""
-        partial.prove()
-        if reused := partial.reuse(self._others(wanted)):
-            log.info("chunks were here already", artifact=wanted.artifact.digest.hex(), chunks=reused)
-        self.forget(wanted.artifact.digest)
+    async def _by_patch(self, way: _Way, patch: Patch) -> bool:
+        """Whether a patch brought it. What is wrong with one costs its own few bytes, never the artifact."""
+        artifact = way.wanted.artifact
+        told = log.bind(artifact=artifact.digest.hex(), patch=patch.digest.hex(), base=patch.base.hex())
+        try:
+            await self._bring(way, REPAIRS_OF_A_PATCH)
+        except (Rejected, NotDelivered) as error:
+            told.warning("no patch; the whole file is fetched", error=str(error))
+            await finished(way.wanted.part(patch).unlink, missing_ok=True)
+            return False
+        told.info("artifact patched", bytes=bytes_of(patch), whole=bytes_of(artifact))
+        return True
+
+    async def _bring(self, way: _Way, most_repairs: int = MOST_REPAIRS) -> None:
+        progress, limits = way.wanted.progress, self._limits
+        transfer = Transfer(self._link, way.digest, way.partial, progress, limits, most_repairs=most_repairs)
+        await transfer.run(then=way.unpack)
 
     def _others(self, wanted: _Wanted) -> Iterable[Path]:
         """Files that may have chunks of it: other downloads, and where its chunks are pieces of the file, files."""

@@ -59,7 +59,7 @@ class Fetcher:
         except TimeoutError as error:
             raise NotDelivered(f"manifest {digest.hex()[:12]} has not come; asking again later") from error
         finally:
-            await self._link.unsubscribe(topic)
+            self._link.unsubscribe(topic)
 
     async def artifact(self, artifact: Artifact, progress: Progress, held: Held = NOTHING) -> Path:
         """The file of an artifact: every chunk, the size and the whole digest proven.

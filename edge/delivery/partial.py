@@ -37,6 +37,7 @@ class Partial:
         self.download = empty
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
+            self._is_new = os.fstat(self._descriptor).st_size == 0
             _reserve(self._descriptor, self._offsets[-1])
         except BaseException:
             os.close(self._descriptor)
@@ -48,11 +49,20 @@ class Partial:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._descriptor)
+        self.close()
+
+    def close(self) -> None:
+        """Give the file back; once is enough. What is in it stays."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def prove(self) -> None:
-        """Find out which chunks are here by reading them all."""
+        """Find out which chunks are here by reading them all; of a file that has just been made none can be."""
         self.download = self._empty
+        if self._is_new:
+            self._is_new = False
+            return
         for index, size in enumerate(self._empty.sizes):
             self.download, _ = accept(self.download, index, os.pread(self._descriptor, size, self._offsets[index]))
 

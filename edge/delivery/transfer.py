@@ -22,6 +22,9 @@ log = structlog.get_logger()
 MOST_WAITING = 64
 """Chunks in memory that are not yet on the disk; what a broker sends beyond it is asked for again."""
 
+GATHER_S = 0.001
+"""Chunks that come together go to a thread, and to the disk, together."""
+
 FIRST_PATIENCE_S = 2.0
 """For a chunk, while none has shown how long one takes."""
 MOST_REPAIRS = 6
@@ -51,26 +54,30 @@ class Transfer:
         self._most_repairs = most_repairs
         self._jitter_s = limits.jitter_s
         self._log = log.bind(artifact=digest.hex())
+        self._now = asyncio.get_running_loop().time
         self._asked: dict[int, Asked] = {}
-        self._done: list[int] = []
         self._arrived: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
         self._pace = rules.Pace()
-        self._budget = rules.Budget(limits.rate, at_s=_now())
+        self._budget = rules.Budget(limits.rate, at_s=self._now())
         self._haste = random.random()  # noqa: S311 - spreads a fleet, keeps no secret
 
-    async def run(self) -> None:
-        """Until every chunk is here. Raises NotDelivered, or OSError when the disk does not take a chunk."""
+    async def run(self, then: Callable[[], None]) -> None:
+        """Until every chunk is here and `then` is done, which is called at once by the thread that wrote the last one.
+
+        Raises NotDelivered, OSError when the disk does not take a chunk, or what `then` raises.
+        """
         self._tell()
-        if not self._partial.download.complete:
-            await asyncio.sleep(self._jitter_s * self._haste)
+        if self._partial.download.complete:
+            return await finished(then)
+        await asyncio.sleep(self._jitter_s * self._haste)
         try:
             while not self._partial.download.complete:
                 await self._connected()
                 await self._ask_again()
                 await self._ask()
-                await self._receive()
+                await self._receive(then)
         finally:
-            await self._link.unsubscribe(*map(self._topic, [*self._asked, *self._done]))
+            self._link.unsubscribe(*map(self._topic, self._asked))
 
     async def _connected(self) -> None:
         """Time without a broker is nobody's delay: the link has just subscribed again to all that was asked for."""
@@ -79,8 +86,8 @@ class Transfer:
             self._granted(self._asked)
 
     async def _ask(self) -> None:
-        """Fill the window once half of it is free, and give up the subscriptions that have served."""
-        self._budget = self._budget.at(_now())
+        """Fill the window once half of it is free."""
+        self._budget = self._budget.at(self._now())
         window = int(self._pace.window)
         on_time = sum(not asked.attempts for asked in self._asked.values())
         free = min(window - on_time, rules.MOST_ASKED - len(self._asked))
@@ -89,9 +96,7 @@ class Transfer:
             return
         wanted, self._budget = rules.affordable(self._budget, self._partial.download.sizes, wanted)
         if wanted:
-            self._asked |= dict.fromkeys(wanted, Asked(_now(), _now()))
-            done, self._done = self._done, []
-            await self._link.unsubscribe(*map(self._topic, done))
+            self._asked |= dict.fromkeys(wanted, Asked(self._now(), self._now()))
             await self._subscribe(wanted)
 
     async def _subscribe(self, indices: list[int]) -> None:
@@ -102,7 +107,7 @@ class Transfer:
     def _granted(self, indices: Iterable[int]) -> None:
         for index in indices:
             if index in self._asked:
-                self._asked[index] = replace(self._asked[index], since_s=_now())
+                self._asked[index] = replace(self._asked[index], since_s=self._now())
 
     def _take(self, topic: str, data: bytes) -> None:
         """From the link: what was not asked for, or was cleared by the publisher, or is too much, is dropped."""
@@ -111,25 +116,33 @@ class Transfer:
         if data and asked and self._arrived.qsize() < MOST_WAITING:
             self._arrived.put_nowait((index, data))
             if not asked.attempts:
-                self._pace = rules.came(self._pace, _now() - asked.requested_s, _now())
+                self._pace = rules.came(self._pace, self._now() - asked.requested_s, self._now())
 
-    async def _receive(self) -> None:
+    async def _receive(self, then: Callable[[], None]) -> None:
         """Put what has come to the disk, if anything comes before something else is to be done."""
         try:
             async with asyncio.timeout_at(self._next_s()):
                 chunks = [await self._arrived.get()]
         except TimeoutError:
             return
+        if len(chunks) + self._arrived.qsize() < len(self._asked):
+            await asyncio.sleep(GATHER_S)
         while not self._arrived.empty():
             chunks.append(self._arrived.get_nowait())
-        for (index, _), verdict in zip(chunks, await finished(self._partial.take, chunks), strict=True):
+        for (index, _), verdict in zip(chunks, await finished(self._take_up, chunks, then), strict=True):
             self._count(index, verdict)
+
+    def _take_up(self, chunks: list[tuple[int, bytes]], then: Callable[[], None]) -> list[Chunk]:
+        verdicts = self._partial.take(chunks)
+        if self._partial.download.complete:
+            then()
+        return verdicts
 
     def _next_s(self) -> float:
         """When a chunk is overdue, or the next may be asked for."""
         if self._budget.in_debt:
             return self._budget.free_s
-        return min((self._overdue_s(asked) for asked in self._asked.values()), default=_now())
+        return min((self._overdue_s(asked) for asked in self._asked.values()), default=self._now())
 
     def _count(self, index: int, verdict: Chunk) -> None:
         if verdict is Chunk.CORRUPT:
@@ -138,13 +151,12 @@ class Transfer:
                 self._asked[index] = rules.corrupted(self._asked[index])
             return
         if self._asked.pop(index, None):
-            self._link.forget(self._topic(index))
-            self._done.append(index)
+            self._link.unsubscribe(self._topic(index))
         self._tell()
 
     async def _ask_again(self) -> None:
         """For what is overdue: first the broker, then the cloud."""
-        now_s = _now()
+        now_s = self._now()
         lost = sorted(index for index, asked in self._asked.items() if self._overdue_s(asked) <= now_s)
         if not lost or not self._link.connected.is_set():
             return
@@ -181,7 +193,3 @@ class Transfer:
 
     def _topic(self, index: int) -> str:
         return topics.chunk(self._digest, index)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -70,6 +70,8 @@ class Bridge(FetcherInterface):
             if self._broken:
                 raise DownloadError("broken off")
             self._waiting = asyncio.run_coroutine_threadsafe(self._source.file(url.rpartition("/")[2]), self._loop)
+            if self._broken:  # in between, when there was nothing yet to cancel
+                self._waiting.cancel()
             return iter([self._waiting.result()])
         except Absent as error:
             raise DownloadHTTPError(str(error), 404) from error

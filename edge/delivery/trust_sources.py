@@ -107,7 +107,7 @@ class FromBroker:
             await self._link.subscribe(take, topic)
             return await found
         finally:
-            await self._link.unsubscribe(topic)
+            self._link.unsubscribe(topic)
 
 
 class FromApi:

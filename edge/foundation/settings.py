@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -59,6 +60,30 @@ def _checked_api(value: str) -> str:
     return value.rstrip("/")
 
 
+def _checked_columns(value: str) -> str:
+    if value and not re.fullmatch(r"[1-9]\d{0,3}(,[1-9]\d{0,3})*", value):
+        raise ValueError("columns are numbers from 1, with commas between them: 2,3,4")
+    return value
+
+
+def _checked_webhook(value: str) -> str:
+    if value and not re.fullmatch(r"https?://[^/\s]\S*", value):
+        raise ValueError("an address begins with http:// or https:// and names a host")
+    return value
+
+
+def _checked_prefix(value: str) -> str:
+    if re.search(r"[+#\s]", value) or value.startswith("/") or value.endswith("/"):
+        raise ValueError("a prefix of topics has no + or #, and no / at its ends: it is usually homeassistant")
+    return value
+
+
+def _checked_camera(value: str) -> str:
+    if value and find_spec("cv2") is None:
+        raise ValueError("a camera needs OpenCV, which is not installed: pip install 'littoral[camera]'")
+    return value
+
+
 def _checked_dir(value: Path) -> Path:
     path = value.expanduser()
     if path.exists() and not path.is_dir():
@@ -73,6 +98,8 @@ def _checked_dir(value: Path) -> Path:
 
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+Port = Annotated[int, Field(ge=0, lt=2**16)]
 
 
 class EdgeSettings(BaseSettings):
@@ -138,12 +165,40 @@ class EdgeSettings(BaseSettings):
         default=50.0,
         description="Milliseconds that frames handed to the model at once may take; more raise the rate under load.",
     )
+    infer_http_port: Port = Field(
+        default=0, description="TCP port on 127.0.0.1 for the Open Inference Protocol by HTTP (/v2); 0: none."
+    )
+    infer_grpc_port: Port = Field(
+        default=0, description="The same by gRPC, which frames.sock in dir speaks as well; 0: none."
+    )
     watch: Path = Field(
         default=Path(),
         description="Folder whose files are inferred, then removed: raw pixels, .npy, PGM or PPM, moved in whole.",
         json_schema_extra={SHOWN_DEFAULT: "none"},
     )
     watch_slot: str = Field(default="", description="Slot whose model infers the files in watch; empty: the main one.")
+    sensor: Path = Field(
+        default=Path(),
+        description="File, FIFO, serial port or - with a line of numbers for each sample: windows are inferred.",
+        json_schema_extra={SHOWN_DEFAULT: "none"},
+    )
+    sensor_hop: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Samples from the begin of one window to that of the next; 0: as many as a window has."
+    )
+    sensor_columns: Annotated[str, AfterValidator(_checked_columns)] = Field(
+        default="", description="Which numbers of a line are the model's channels, as 2,3,4; empty: all."
+    )
+    sensor_baud: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Rate of a serial port; 0: as it is set already."
+    )
+    sensor_slot: str = Field(default="", description="Slot whose model infers sensor's windows; empty: the main one.")
+    camera: Annotated[str, AfterValidator(_checked_camera)] = Field(
+        default="",
+        description="Camera (0, /dev/video0, rtsp://...) or video file whose pictures are inferred; empty: none.",
+    )
+    camera_slot: str = Field(
+        default="", description="Slot whose model infers the camera's pictures; empty: the main one."
+    )
     delivery_rate: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Most bytes a second that models are fetched with; 0: without limit."
     )
@@ -153,7 +208,7 @@ class EdgeSettings(BaseSettings):
     )
     local_broker: Annotated[str, AfterValidator(_checked_local_broker)] = Field(
         default="",
-        description="MQTT broker on the device or beside it, for frames_topic and results_topic; empty: none.",
+        description="MQTT broker on the device or beside it: frames_topic, results_topic, home_assistant; empty: none.",
     )
     frames_topic: str = Field(
         default="",
@@ -170,6 +225,17 @@ class EdgeSettings(BaseSettings):
         description="File that gets results as JSON lines, - for standard output.",
         json_schema_extra={SHOWN_DEFAULT: "none"},
     )
+    home_assistant: Annotated[str, AfterValidator(_checked_prefix)] = Field(
+        default="",
+        description="Prefix of Home Assistant's MQTT discovery on local_broker, usually homeassistant; empty: none.",
+    )
+    webhook: Annotated[str, AfterValidator(_checked_webhook)] = Field(
+        default="", description="Address that gets results as JSON by HTTP POST, http(s)://...; empty: none."
+    )
+    webhook_token: str = Field(
+        default="", description="Secret that goes with them, as Authorization: Bearer; best by the environment."
+    )
+    webhook_timeout_s: Seconds = Field(default=10.0, description="Seconds that one POST may take.")
     report_s: Seconds = Field(default=5.0, description="Seconds between two reports of the state when nothing changes.")
     telemetry_s: Seconds = Field(default=1.0, description="Seconds that one telemetry message covers.")
     trial_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
@@ -184,9 +250,10 @@ class EdgeSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if (self.frames_topic or self.results_topic) and not self.local_broker:
-            raise ValueError("frames_topic and results_topic are topics of local_broker: give it, too")
-        for name, slot in (("watch_slot", self.watch_slot), ("frames_slot", self.frames_slot)):
+        if (self.frames_topic or self.results_topic or self.home_assistant) and not self.local_broker:
+            raise ValueError("frames_topic, results_topic and home_assistant are on local_broker: give it, too")
+        for name in ("watch_slot", "sensor_slot", "camera_slot", "frames_slot"):
+            slot = getattr(self, name)
             if slot and slot not in self.slots:
                 raise ValueError(f"{name} is {slot!r}, which is none of the slots: {', '.join(self.slots)}")
         self.trust = self.dir / TRUST_FILE if self.trust == Path() else self.trust.expanduser()

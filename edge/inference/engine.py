@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.inference import rules
+from edge.inference import rules, shapes
 from edge.inference.entities import Answers, BadModel, Cost
-from edge.inference.preprocessing import Frames, preparation
+from edge.inference.preprocessing import Frames, preparation, prepared_shape
 from protos.v1.manifest_pb2 import DELEGATE_DEFAULT, DELEGATE_NONE, Preprocessing, TensorSpec, Variant
 
 try:
@@ -48,8 +48,11 @@ class Engine:
         self.batch = MAX_BATCH
         self.frame_shape = tuple(preprocessing.frame_shape)
         self._input_shape = tuple(variant.input.shape)
+        self._output_shape = tuple(variant.output.shape)
+        self._output_dtype = variant.output.dtype
         try:
-            _check_filled(self._input_shape, self.frame_shape)
+            self._frame_dtype = shapes.frame_dtype(preprocessing)
+            _check_filled(self._input_shape, prepared_shape(preprocessing))
             self._prepare = preparation(preprocessing, variant.input)
             self._interpreter = _load(model, threads, variant.delegate)
             self._check("input", self._interpreter.get_input_details(), variant.input)
@@ -62,29 +65,26 @@ class Engine:
             raise BadModel(f"variant {variant.name!r} cannot be run: {error}") from error
 
     def classify(self, frames: Frames) -> Answers:
-        """Answers to uint8 frames (n, *frame_shape), n from 0 up."""
+        """Answers to frames (n, *frame_shape) of the manifest's dtype, n from 0 up."""
         outputs = self.raw(frames)
-        label = outputs.argmax(axis=1)
-        best = np.take_along_axis(outputs, label[:, None], axis=1)[:, 0]
-        return Answers(label.astype(np.uint16), _real(best, self.variant.output))
+        return Answers(outputs.argmax(axis=1).astype(np.uint16), _real(outputs.max(axis=1), self.variant.output))
 
     def raw(self, frames: Frames) -> NDArray[np.generic]:
-        """The output tensor (n, classes) in the output's dtype, for uint8 frames (n, *frame_shape).
+        """The output tensor (n, classes) in the output's dtype, for frames (n, *frame_shape).
 
         Raises ValueError for frames of another shape or dtype, BadModel when the interpreter fails on them.
         """
-        if frames.dtype != np.uint8 or frames.shape[1:] != self.frame_shape:
-            raise ValueError(
-                f"the model takes uint8 frames of shape {self.frame_shape}, not {frames.dtype} {frames.shape[1:]}"
-            )
-        outputs = np.empty((len(frames), *self.variant.output.shape), self.variant.output.dtype)
+        if frames.dtype != self._frame_dtype or frames.shape[1:] != self.frame_shape:
+            wanted = f"{self._frame_dtype.name} frames of shape {self.frame_shape}"
+            raise ValueError(f"the model takes {wanted}, not {frames.dtype} {frames.shape[1:]}")
+        outputs = np.empty((len(frames), *self._output_shape), self._output_dtype)
         for start in range(0, len(frames), self.batch):
             outputs[start : start + self.batch] = self._invoke(frames[start : start + self.batch])
         return outputs
 
     def measure(self) -> Cost:
         """What this model takes here, found by trying batches of several sizes; the best is used from then on."""
-        frames = np.zeros((MAX_BATCH, *self.frame_shape), np.uint8)
+        frames = np.zeros((MAX_BATCH, *self.frame_shape), self._frame_dtype)
         taken_ns: dict[int, int] = {}
         for batch in MEASURED_BATCHES:
             if batch == 1 or taken_ns[1] * batch < MEASURE_NS:
@@ -152,9 +152,9 @@ def tensor_specs(model: bytes) -> tuple[TensorSpec, TensorSpec]:
     )
 
 
-def _check_filled(input_shape: tuple[int, ...], frame_shape: tuple[int, ...]) -> None:
-    if math.prod(input_shape) != math.prod(frame_shape):
-        raise ValueError(f"a frame of {frame_shape} does not fill an input of {input_shape}")
+def _check_filled(input_shape: tuple[int, ...], prepared: tuple[int, ...]) -> None:
+    if math.prod(input_shape) != math.prod(prepared):
+        raise ValueError(f"a frame of {prepared} does not fill an input of {input_shape}")
 
 
 def _load(model: bytes | Path, threads: int, delegate: int = DELEGATE_DEFAULT) -> Interpreter:

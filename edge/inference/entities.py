@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.inference import shapes
 from protos.topics import MAX_BATCH_ROWS
 from protos.v1.manifest_pb2 import Preprocessing, Variant
 
@@ -39,7 +39,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Blueprint:
-    """Which file answers, how it is run, and the names that its results bear. manifest: digest.
+    """Which file answers, how it is run, and the names that its results bear. manifest: digest. labels: by class.
 
     nice: by how much its process yields to others.
     """
@@ -51,17 +51,23 @@ class Blueprint:
     manifest: bytes
     model: str
     version: int
+    labels: tuple[str, ...] = ()
     nice: int = 0
 
     @property
     def frame_shape(self) -> tuple[int, ...]:
-        """Height, width[, channels] of the frames it takes."""
+        """Height, width[, channels] of the frames it takes; of windows of sensor values length[, channels]."""
         return tuple(self.preprocessing.frame_shape)
+
+    @property
+    def frame_dtype(self) -> np.dtype[np.generic]:
+        """Of their values."""
+        return shapes.frame_dtype(self.preprocessing)
 
     @property
     def frame_bytes(self) -> int:
         """Size of one of them."""
-        return math.prod(self.preprocessing.frame_shape)
+        return shapes.frame_bytes(self.preprocessing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,16 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from protos.v1.manifest_pb2 import Expected, GoldenVector
 
 
-def golden_frames(vectors: Sequence[GoldenVector], frame_shape: Sequence[int]) -> NDArray[np.uint8]:
-    """The frames of the vectors, uint8 (n, *frame_shape). Raises ValueError for one of another size."""
-    return np.stack([np.frombuffer(vector.frame, np.uint8).reshape(tuple(frame_shape)) for vector in vectors])
+def golden_frames(
+    vectors: Sequence[GoldenVector], frame_shape: Sequence[int], dtype: DTypeLike = np.uint8
+) -> NDArray[np.generic]:
+    """The frames of the vectors, (n, *frame_shape). Raises ValueError for one of another size."""
+    return np.stack([np.frombuffer(vector.frame, dtype).reshape(tuple(frame_shape)) for vector in vectors])
 
 
 def check_golden(vectors: Sequence[GoldenVector], variant_name: str, outputs: NDArray[np.generic]) -> list[str]:

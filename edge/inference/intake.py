@@ -40,9 +40,9 @@ class Intake:
         self._changed = asyncio.Event()
 
     @property
-    def has_frames(self) -> bool:
-        """Whether frames wait to be inferred."""
-        return bool(self._waiting)
+    def waiting(self) -> int:
+        """Frames that wait to be inferred."""
+        return self._waiting_frames
 
     @property
     def held(self) -> int:

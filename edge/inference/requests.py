@@ -100,7 +100,7 @@ class Requests:
         """
         if self._intake is None or (blueprint := self.inference.blueprint) is None:
             raise Unanswered("no model is deployed here yet")
-        if problem := rules.misfit(pixels.shape[1], blueprint.frame_shape):
+        if problem := rules.unusable(pixels, blueprint):
             raise ValueError(problem)
         async with self._turn:  # numbers rise in the order of the hand-over
             question = await self._hand_over(self._intake, pixels)

@@ -1,4 +1,4 @@
-"""The Frames service on a Unix socket: how applications on the device hand frames to the agent."""
+"""The Frames service on a Unix socket: how applications on the device hand frames to the agent, and ask it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -16,6 +17,7 @@ import numpy as np
 
 from edge.inference import rules
 from edge.inference.by_slot import BySlot
+from edge.inference.data_plane import DataPlane
 from edge.inference.entities import FrameRun, MalformedFrames, Overload, SourceBusy
 from edge.inference.intake import Intake
 from edge.inference.open_inference import OpenInference
@@ -35,6 +37,8 @@ _SERVER = [
 ]
 
 POLICIES = {OVERLOAD_WAIT: Overload.WAIT, OVERLOAD_DROP_OLDEST: Overload.DROP_OLDEST}
+
+LOOPBACK = "127.0.0.1"
 
 _Messages = AsyncIterator[FramesMessage]
 _Context = grpc.aio.ServicerContext[FramesMessage, FramesReply]
@@ -75,34 +79,87 @@ class FramesService(FramesServicer):
             await asyncio.gather(reading, return_exceptions=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """TCP ports on this device's loopback for the Open Inference Protocol; 0: none."""
+
+    http: int = 0
+    grpc: int = 0
+
+
 @asynccontextmanager
-async def frames_server(inference: Inference | BySlot, path: Path) -> AsyncIterator[None]:
-    """Serve frames and questions at `path` within the block. A socket that a killed agent left there is removed.
+async def frames_server(inference: Inference | BySlot, path: Path, ports: Ports | None = None) -> AsyncIterator[None]:
+    """Serve frames and questions at `path`, and questions at `ports`, within the block.
 
-    inference: of one model, or of several, of which sources name the slot, and questions the model.
-
-    Raises SocketUnusable.
+    inference: of one model, or of several, of which sources name the slot, and questions the model. A socket that a
+    killed agent left there is removed. Raises SocketUnusable.
     """
+    ports = ports or Ports()
+    slots = BySlot.of_one(inference)
+    requests = [Requests(of_slot) for of_slot in slots]
+    plane = DataPlane(requests)
+    asking = [asyncio.create_task(one.run(), name="questions of applications") for one in requests]
+    try:
+        async with AsyncExitStack() as doors:
+            await doors.enter_async_context(_socket(FramesService(slots), plane, path))
+            if ports.grpc:
+                await doors.enter_async_context(_grpc_port(plane, ports.grpc))
+            if ports.http:
+                await doors.enter_async_context(_http_port(plane, ports.http))
+            yield
+    finally:
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _socket(frames: FramesService, plane: DataPlane, path: Path) -> AsyncIterator[None]:
     _make_way(path)
     server = grpc.aio.server(options=_SERVER)
-    slots = BySlot.of_one(inference)
-    add_FramesServicer_to_server(FramesService(slots), server)  # type: ignore[no-untyped-call]
-    requests = [Requests(inference) for inference in slots]
-    add_GRPCInferenceServiceServicer_to_server(OpenInference(requests), server)  # type: ignore[no-untyped-call]
+    add_FramesServicer_to_server(frames, server)  # type: ignore[no-untyped-call]
+    add_GRPCInferenceServiceServicer_to_server(OpenInference(plane), server)  # type: ignore[no-untyped-call]
     try:
         server.add_insecure_port(f"unix:{path}")
     except RuntimeError as error:
         raise SocketUnusable(f"cannot listen at {path}: mend the rights of its folder") from error
     await server.start()
-    asking = [asyncio.create_task(one.run(), name="questions of applications") for one in requests]
     try:
         yield
     finally:
         await server.stop(grace=None)
-        for task in asking:
-            task.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
         await asyncio.to_thread(path.unlink, missing_ok=True)
+
+
+@asynccontextmanager
+async def _grpc_port(plane: DataPlane, port: int) -> AsyncIterator[None]:
+    server = grpc.aio.server(options=[*_SERVER, ("grpc.so_reuseport", 0)])  # two agents must not share it unawares
+    add_GRPCInferenceServiceServicer_to_server(OpenInference(plane), server)  # type: ignore[no-untyped-call]
+    try:
+        server.add_insecure_port(f"{LOOPBACK}:{port}")
+    except RuntimeError as error:
+        raise SocketUnusable(_taken(port, "infer_grpc_port")) from error
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.stop(grace=None)
+
+
+@asynccontextmanager
+async def _http_port(plane: DataPlane, port: int) -> AsyncIterator[None]:
+    from edge.inference.routes import http_server  # noqa: PLC0415 - aiohttp takes 11 MB, where it is asked for
+
+    async with AsyncExitStack() as door:
+        try:
+            await door.enter_async_context(http_server(plane, LOOPBACK, port))
+        except OSError as error:
+            raise SocketUnusable(_taken(port, "infer_http_port")) from error
+        yield
+
+
+def _taken(port: int, setting: str) -> str:
+    return f"cannot listen at {LOOPBACK}:{port}: another program may have this port, set another {setting}"
 
 
 def _make_way(path: Path) -> None:

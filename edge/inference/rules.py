@@ -6,7 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from edge.inference.entities import Cost, MalformedFrames
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.inference.entities import Blueprint, Cost, MalformedFrames
 from protos.topics import MAX_BATCH_ROWS
 
 MAX_FRAME = 2**62
@@ -26,6 +29,13 @@ QUEUE_BYTES = 32 * 1024 * 1024
 QUEUE_S = 1.0
 LEAST_QUEUED = 4
 """Frames that one source may have unsettled take so much memory at most, and so long to infer; a few it always may."""
+
+ALWAYS_AHEAD = 2
+"""Micro-batches with the model at once: while it infers one, the next is there already."""
+
+MOST_AHEAD = 4
+AHEAD_S = 0.04
+"""Of full ones more, up to so much work: for so long other programs may keep the agent from handing over the next."""
 
 GATHER_S = 0.02
 """Under load results are committed so long after the commit before: a disk is slow and wears, and many share one."""
@@ -58,14 +68,23 @@ def check_batch(first_frame: int, count: int, pixel_bytes: int, offset_bytes: in
         raise MalformedFrames(f"first_captured_us is {first_captured_us}: it is microseconds of Unix time, below 2**62")
 
 
-def misfit(frame_bytes: int, shape: Sequence[int]) -> str:
+def misfit(frame_bytes: int, shape: Sequence[int], value_bytes: int = 1) -> str:
     """Why frames of so many bytes are not what a model with this frame shape takes; empty if they are."""
-    if frame_bytes == math.prod(shape):
+    wanted = math.prod(shape) * value_bytes
+    if frame_bytes == wanted:
         return ""
-    return (
-        f"frames of {frame_bytes} bytes, but the model takes {' x '.join(map(str, shape))} pixels "
-        f"({math.prod(shape)} bytes)"
-    )
+    values = "pixels" if value_bytes == 1 else f"values of {value_bytes} bytes"
+    return f"frames of {frame_bytes} bytes, but the model takes {' x '.join(map(str, shape))} {values} ({wanted} bytes)"
+
+
+def unusable(pixels: NDArray[np.uint8], blueprint: Blueprint) -> str:
+    """Why frames, uint8 (n, bytes of a frame), are none for this model; empty if they are."""
+    dtype = blueprint.frame_dtype
+    if problem := misfit(pixels.shape[1], blueprint.frame_shape, dtype.itemsize):
+        return problem
+    if dtype.kind == "f" and not np.isfinite(np.ascontiguousarray(pixels).view(dtype)).all():
+        return "frames with values that are not numbers"
+    return ""
 
 
 def known(first_frame: int, count: int, accepted: int) -> int:
@@ -126,6 +145,17 @@ def batch_limit(cost: Cost, bound_us: float, most: int) -> int:
     within = int((bound_us - cost.fixed_us) / cost.frame_us) if cost.frame_us else most
     limit = min(most, max(1, within))
     return limit - limit % cost.best if limit > cost.best else limit
+
+
+def least_begun(batches: int, frames: int, cost: Cost, limit: int) -> int | None:
+    """How many frames must wait before a model of this `cost` is given a micro-batch of at most `limit`; None: no more.
+
+    It has so many `batches` already, with so many `frames` in all.
+    """
+    if batches < ALWAYS_AHEAD:
+        return 1
+    ahead_us = batches * cost.fixed_us + frames * cost.frame_us
+    return limit if batches < MOST_AHEAD and ahead_us < AHEAD_S * 1e6 else None
 
 
 def slot_frames(most: int, frame_bytes: int) -> int:

@@ -25,9 +25,6 @@ from edge.uplink.entities import NewBatch, OutboxFailed
 from edge.uplink.of_slot import Results
 from protos.topics import checked_name
 
-AHEAD = 2
-"""Micro-batches with the model at once: while it infers one, the next is there already."""
-
 TRIES = 2
 """Frames that cannot be answered must not stop those behind them."""
 
@@ -64,7 +61,8 @@ class Inference:
         self._intakes: dict[str, Intake] = {}  # whose turn is next comes first
         self._work: deque[_Work] = deque()  # in the order of its commit
         self._again: deque[_Work] = deque()  # to be tried once more
-        self._with_model = 0
+        self._with_model = 0  # micro-batches
+        self._frames_with_model = 0
         self._committed = 0.0  # when the last commit began
         self._changed = asyncio.Event()
         self._latencies = Latencies()
@@ -157,7 +155,7 @@ class Inference:
 
     async def hand_over(self, intake: Intake, run: FrameRun) -> None:
         """Take frames of a source; returns when they have room in its queue. Frames that cannot fit are refused."""
-        if self._serving and (problem := rules.misfit(run.frame_bytes, self._serving.blueprint.frame_shape)):
+        if self._serving and (problem := rules.unusable(run.pixels, self._serving.blueprint)):
             return intake.refuse(f"frames from {run.first_frame}: {problem}")
         with self._counting(intake):
             await intake.put(run)
@@ -182,33 +180,42 @@ class Inference:
 
     async def _infer(self) -> None:
         while True:
-            if self._serving and self._with_model < AHEAD and (work := self._next(self._serving)):
+            if self._serving and (work := self._next(self._serving)):
                 self._begin(work, self._serving)
             else:
                 await self._changed.wait()
 
     def _next(self, model: Answering) -> _Work | None:
-        """What is to be tried again, or new frames of the first source in turn, which goes to the end."""
+        """What is to be tried again, or new frames of the first source in turn, which goes to the end.
+
+        None if the model has enough for now, or there is nothing.
+        """
+        limit = rules.batch_limit(model.cost, self._limits.latency_ms * 1000, model.most)
+        least = rules.least_begun(self._with_model, self._frames_with_model, model.cost, limit)
+        if least is None:
+            return None
         if self._again:
             return self._again.popleft()
-        intake = next((intake for intake in self._intakes.values() if intake.has_frames), None)
+        intake = next((intake for intake in self._intakes.values() if intake.waiting >= least), None)
         if intake is None:
             return None
         self._intakes[intake.source] = self._intakes.pop(intake.source)
-        limit = rules.batch_limit(model.cost, self._limits.latency_ms * 1000, model.most)
         work = _Work(intake, intake.take(limit))
         self._work.append(work)
         return work
 
     def _begin(self, work: _Work, model: Answering) -> None:
-        if problem := rules.misfit(work.batch.frame_bytes, model.blueprint.frame_shape):
+        blueprint = model.blueprint
+        if problem := rules.misfit(work.batch.frame_bytes, blueprint.frame_shape, blueprint.frame_dtype.itemsize):
             return self._fail(work, problem)
         self._with_model += 1
-        model.answer(work.batch).add_done_callback(partial(self._answered, work, model.blueprint))
+        self._frames_with_model += len(work.batch)
+        model.answer(work.batch).add_done_callback(partial(self._answered, work, blueprint))
         return None
 
     def _answered(self, work: _Work, blueprint: Blueprint, future: asyncio.Future[Outcome]) -> None:
         self._with_model -= 1
+        self._frames_with_model -= len(work.batch)
         outcome = future.result()
         if not outcome.problem:
             work.outcome = outcome

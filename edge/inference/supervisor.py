@@ -18,7 +18,7 @@ from edge.inference.messages import Kind, Message
 from edge.inference.process import Process
 from edge.inference.slots import Layout
 
-SLOTS = 4
+SLOTS = rules.MOST_AHEAD
 """Micro-batches with a worker at once."""
 
 HANG_S = 10.0

@@ -61,7 +61,8 @@ def answer(engine: Engine, blueprint: Blueprint, number: int, slot: Slot, count:
     """Infer the `count` frames in `slot`, and write their results or the problem into it."""
     began_ns, before_ns, kind = time.monotonic_ns(), engine.busy_ns, Kind.RESULTS
     try:
-        answers = engine.classify(slot.pixels[:count].reshape(count, *engine.frame_shape))
+        frames = slot.pixels[:count].view(blueprint.frame_dtype)
+        answers = engine.classify(frames.reshape(count, *engine.frame_shape))
         data = encoded(answers, blueprint, slot, count)
     except Exception as error:  # noqa: BLE001 - whatever an interpreter raises concerns these frames only
         kind, data = Kind.FAILED, f"{type(error).__name__}: {error}".encode()

@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 
 STALLED_S = 8.0
-"""No chunk for so long, though each was asked for anew twice, and a variant that was only to be measured is left out."""
+"""No chunk for so long, though each was asked for anew, and a variant that was only to be measured is left out."""
 
 Progress = Callable[[int, int], None]
 Fetch = Callable[[Artifact, Progress], Awaitable[Path]]

@@ -272,6 +272,7 @@ class Steps:
                 manifest=installed.digest,
                 model=manifest.model,
                 version=manifest.version,
+                labels=tuple(manifest.labels),
                 nice=self._limits.nice,
             )
         )

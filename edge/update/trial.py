@@ -45,10 +45,11 @@ def run(manifest: Manifest, model: Path, variant_name: str, threads: int = 0) ->
     # Imported here so that the limits already hold while numpy and the interpreter load.
     from edge.inference.engine import BadModel, Engine  # noqa: PLC0415
     from edge.inference.golden import check_golden, golden_frames, outputs_digest  # noqa: PLC0415
+    from edge.inference.shapes import frame_dtype  # noqa: PLC0415
 
     variant = next(variant for variant in manifest.variants if variant.name == variant_name)
     try:
-        frames = golden_frames(manifest.golden, manifest.preprocessing.frame_shape)
+        frames = golden_frames(manifest.golden, manifest.preprocessing.frame_shape, frame_dtype(manifest.preprocessing))
         engine = Engine(model, variant, manifest.preprocessing, max(1, threads))
         outputs = engine.raw(frames)
         cost = engine.measure() if threads else None

@@ -56,7 +56,8 @@ class Ledger:
 
     epoch: names this life of the outbox. next_seq: of the next result. acknowledged: the highest sequence number that
     the cloud has stored, by its own word. dropped: results dropped unacknowledged by the policy in this epoch.
-    rows, bytes: results held and their payload bytes. watermarks: by source, the last frame that is settled.
+    rows, bytes: results held and their payload bytes. watermarks: by source, the last frame that is settled. before:
+    numbers up to this one were given in earlier lives, and their results are no longer held.
     """
 
     epoch: int
@@ -66,6 +67,7 @@ class Ledger:
     rows: int = 0
     bytes: int = 0
     watermarks: Mapping[str, int] = field(default_factory=dict)
+    before: int = 0
 
     @property
     def last_seq(self) -> int:

@@ -26,7 +26,8 @@ DELETED_AT_ONCE = 1000
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS ledger (
     one INTEGER PRIMARY KEY CHECK (one = 1),
-    epoch INTEGER NOT NULL, next_seq INTEGER NOT NULL, acknowledged INTEGER NOT NULL, dropped INTEGER NOT NULL
+    epoch INTEGER NOT NULL, next_seq INTEGER NOT NULL, acknowledged INTEGER NOT NULL, dropped INTEGER NOT NULL,
+    before INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE IF NOT EXISTS batches (
     last_seq INTEGER PRIMARY KEY, count INTEGER NOT NULL, payload BLOB NOT NULL
@@ -205,25 +206,27 @@ def _prepare(database: sqlite3.Connection) -> Ledger:
     if complaints != ["ok"]:
         raise _Damaged(complaints[0])
     database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-    database.execute("INSERT OR IGNORE INTO ledger VALUES (1, ?, 1, 0, 0)", (_new_epoch(),))
+    if "before" not in [row[1] for row in database.execute("PRAGMA table_info(ledger)")]:
+        database.execute("ALTER TABLE ledger ADD COLUMN before INTEGER NOT NULL DEFAULT 0")  # an older agent's file
+    database.execute("INSERT OR IGNORE INTO ledger VALUES (1, ?, 1, 0, 0, 0)", (_new_epoch(),))
     return _read_books(database)
 
 
 def _read_books(database: sqlite3.Connection) -> Ledger:
-    books: tuple[int, int, int, int] = database.execute(
-        "SELECT epoch, next_seq, acknowledged, dropped FROM ledger"
+    epoch, next_seq, acknowledged, dropped, before = database.execute(
+        "SELECT epoch, next_seq, acknowledged, dropped, before FROM ledger"
     ).fetchone()
     held: tuple[int, int] = database.execute(
         "SELECT coalesce(sum(count), 0), coalesce(sum(length(payload)), 0) FROM batches"
     ).fetchone()
     watermarks = dict(database.execute("SELECT source, watermark FROM sources"))
-    return Ledger(*books, *held, watermarks)
+    return Ledger(epoch, next_seq, acknowledged, dropped, *held, watermarks, before)
 
 
 def _write_books(database: sqlite3.Connection, old: Ledger, new: Ledger) -> None:
     database.execute(
-        "UPDATE ledger SET epoch = ?, next_seq = ?, acknowledged = ?, dropped = ?",
-        (new.epoch, new.next_seq, new.acknowledged, new.dropped),
+        "UPDATE ledger SET epoch = ?, next_seq = ?, acknowledged = ?, dropped = ?, before = ?",
+        (new.epoch, new.next_seq, new.acknowledged, new.dropped, new.before),
     )
     moved = new.watermarks.items() - old.watermarks.items()
     database.executemany("INSERT OR REPLACE INTO sources VALUES (?, ?)", moved)

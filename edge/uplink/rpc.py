@@ -11,28 +11,30 @@ import grpc.aio
 import structlog
 
 from edge.uplink import rules
-from edge.uplink.entities import OutboxFailed, OutOfOrder, StoredBatch, Window
+from edge.uplink.entities import Ledger, OutboxFailed, OutOfOrder, StoredBatch, Window
 from edge.uplink.outbox import Outbox
+from protos.kit import packing
+from protos.kit.keepalive import KeepAlive
 from protos.topics import MAX_GRPC_BYTES
-from protos.v1.uplink_pb2 import Batch, Hello, Quarantined, Telemetry, UplinkMessage, UplinkReply, Welcome
+from protos.v1.uplink_pb2 import (
+    PACKING_ZSTD,
+    Batch,
+    Books,
+    Hello,
+    Quarantined,
+    Telemetry,
+    UplinkMessage,
+    UplinkReply,
+    Welcome,
+)
 from protos.v1.uplink_pb2_grpc import UplinkStub
 
 WELCOME_S = 10.0
 READ_AT_ONCE = 64
-KEEPALIVE_MS = 10_000
-KEEPALIVE_TIMEOUT_MS = 5_000
+BOOKS_S = 10.0
+"""The books are said no more often, but for a gap."""
 
-_CHANNEL = [
-    ("grpc.max_send_message_length", MAX_GRPC_BYTES),
-    ("grpc.max_receive_message_length", MAX_GRPC_BYTES),
-    # A cable pulled out sends no word: pings find it out, even while nothing is under way.
-    ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    # Each stream is a new channel, and waits by our own rule: a shared pool would make it inherit another back-off.
-    ("grpc.use_local_subchannel_pool", 1),
-]
+KEEP_ALIVE = KeepAlive(time_s=10.0, timeout_s=20.0)
 
 _Call = grpc.aio.StreamStreamCall[UplinkMessage, UplinkReply]
 
@@ -53,11 +55,19 @@ class _Cut(Exception):
 class Uplink:
     """One device's connection to the cloud, for as long as `run` runs."""
 
-    def __init__(self, target: str, device: str, outbox: Outbox, chance: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        target: str,
+        device: str,
+        outbox: Outbox,
+        chance: Callable[[], float] = random.random,
+        keep_alive: KeepAlive = KEEP_ALIVE,
+    ) -> None:
         self._target = target
         self._device = device
         self._outbox = outbox
         self._chance = chance
+        self._keep_alive = keep_alive
         self._wake = asyncio.Event()
         self._telemetry: Telemetry | None = None
         self._stream: _Stream | None = None
@@ -94,7 +104,7 @@ class Uplink:
         began = asyncio.get_running_loop().time()
         self._stream = stream = _Stream(self._device, self._outbox, self._wake, self._take_telemetry, self._log)
         try:
-            async with grpc.aio.insecure_channel(self._target, options=_CHANNEL) as channel:
+            async with grpc.aio.insecure_channel(self._target, options=_options(self._keep_alive)) as channel:
                 await stream.run(UplinkStub(channel).Connect())  # type: ignore[no-untyped-call]
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError, OutOfOrder, OutboxFailed, _Cut) as error:
             self._log.info("uplink waits", why=_brief(error))
@@ -129,11 +139,16 @@ class _Stream:
         self._done = asyncio.Event()  # more is settled than is deleted
         self._window = Window(size=0, sent=0, done=0)
         self._max_bytes = MAX_GRPC_BYTES
+        self._packs = False
         self._silent_until = 0.0
+        self._said: Books | None = None
+        self._said_at = 0.0
 
     async def run(self, call: _Call) -> None:
         """Return never; raise when the stream is over."""
-        await call.write(UplinkMessage(hello=Hello(device=self._device, epoch=self._outbox.epoch)))
+        ledger = self._outbox.ledger
+        hello = Hello(device=self._device, epoch=ledger.epoch, books=self._books(ledger))
+        await call.write(UplinkMessage(hello=hello))
         try:
             async with asyncio.timeout(WELCOME_S):
                 reply = await _read(call)
@@ -159,6 +174,7 @@ class _Stream:
         await asyncio.to_thread(self._outbox.acknowledge, resumption.after)
         self._window = rules.open_window(welcome.window, resumption.after)
         self._max_bytes = welcome.max_batch_bytes or MAX_GRPC_BYTES
+        self._packs = PACKING_ZSTD in welcome.packings
         self.welcomed = True
         self._log.info("uplink streams", watermark=resumption.after, window=self._window.size)
 
@@ -201,6 +217,7 @@ class _Stream:
         await self._silence()
         if telemetry := self._take_telemetry():
             await call.write(UplinkMessage(telemetry=telemetry))
+        await self._say_books(call, at_least_s=BOOKS_S)
         if not self._window.room or self._window.sent >= self._outbox.ledger.last_seq:
             return False
         limit = min(self._window.room, READ_AT_ONCE)
@@ -218,9 +235,28 @@ class _Stream:
                 f"batch {batch.first_seq} has {len(batch.payload)} bytes, the server takes {self._max_bytes}: "
                 "raise the server's limit"
             )
+        if rules.follows_gap(self._window, batch):
+            await self._say_books(call)
         self._window = rules.send(self._window, batch)
-        message = Batch(first_seq=batch.first_seq, count=batch.count, payload=batch.payload)
-        await call.write(UplinkMessage(batch=message))
+        await call.write(UplinkMessage(batch=_message(batch, packed=self._packs)))
+
+    async def _say_books(self, call: _Call, at_least_s: float = 0.0) -> None:
+        """Say how the outbox stands, if that has changed and was said as long ago."""
+        if asyncio.get_running_loop().time() - self._said_at >= at_least_s:
+            said, books = self._said, self._books(self._outbox.ledger)
+            if books != said:
+                await call.write(UplinkMessage(books=books))
+
+    def _books(self, ledger: Ledger) -> Books:
+        self._said_at = asyncio.get_running_loop().time()
+        self._said = Books(
+            last_seq=ledger.last_seq,
+            before=ledger.before,
+            dropped=ledger.dropped,
+            waiting=ledger.rows,
+            acknowledged=ledger.acknowledged,
+        )
+        return self._said
 
     async def _silence(self) -> None:
         loop = asyncio.get_running_loop()
@@ -233,6 +269,12 @@ class _Stream:
             await self._done.wait()
             self._done.clear()
             await asyncio.to_thread(self._outbox.acknowledge, self._window.done)
+
+
+def _message(batch: StoredBatch, *, packed: bool) -> Batch:
+    if packed and (payload := packing.pack(batch.payload)) is not None:
+        return Batch(first_seq=batch.first_seq, count=batch.count, payload=payload, packing=PACKING_ZSTD)
+    return Batch(first_seq=batch.first_seq, count=batch.count, payload=batch.payload)
 
 
 async def _until_one_ends(*work: Coroutine[None, None, None]) -> None:
@@ -257,6 +299,18 @@ async def _read(call: _Call) -> UplinkReply:
     if not isinstance(reply, UplinkReply):
         raise _Cut("the server ended the stream")
     return reply
+
+
+def _options(keep_alive: KeepAlive) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_send_message_length", MAX_GRPC_BYTES),
+        ("grpc.max_receive_message_length", MAX_GRPC_BYTES),
+        # A cable pulled out sends no word: pings find it out, even while nothing is under way.
+        *keep_alive.options(),
+        ("grpc.http2.max_pings_without_data", 0),
+        # Each stream is a new channel, and waits by our own rule: a shared pool would make it inherit another back-off.
+        ("grpc.use_local_subchannel_pool", 1),
+    ]
 
 
 def _brief(error: BaseException) -> str:

@@ -66,7 +66,7 @@ def acknowledge(ledger: Ledger, watermark: int, gone: Iterable[Size]) -> Ledger:
 
 def begin_epoch(ledger: Ledger, epoch: int) -> Ledger:
     """The books of a new life that keeps what is held. Sequence numbers go on: to the server they begin with a gap."""
-    return replace(ledger, epoch=epoch, acknowledged=0, dropped=0)
+    return replace(ledger, epoch=epoch, acknowledged=0, dropped=0, before=ledger.last_seq - ledger.rows)
 
 
 def resume(ledger: Ledger, watermark: int) -> Resumption:
@@ -81,6 +81,11 @@ def resume(ledger: Ledger, watermark: int) -> Resumption:
     if watermark > ledger.last_seq:
         return Resumption(after=0, new_epoch=True)
     return Resumption(after=watermark, forgotten=max(0, ledger.acknowledged - watermark))
+
+
+def follows_gap(window: Window, batch: StoredBatch) -> bool:
+    """Whether numbers are left out between what was sent and this batch: the cloud must hear why before it comes."""
+    return batch.first_seq > window.sent + 1
 
 
 def open_window(size: int, watermark: int) -> Window:

@@ -71,9 +71,9 @@ def encode(results: Results) -> bytes:
         first_captured_us=first_captured,
         # Clocks jump: an offset that does not fit is held at the edge of its range, never wrapped.
         captured_offset_us=np.clip(results.captured_us - first_captured, 0, 2**32 - 1).astype(OFFSET).tobytes(),
-        label=results.label.astype(LABEL).tobytes(),
-        confidence=results.confidence.astype(CONFIDENCE).tobytes(),
-        latency_us=results.latency_us.astype(LATENCY).tobytes(),
+        label=results.label.astype(LABEL, copy=False).tobytes(),
+        confidence=results.confidence.astype(CONFIDENCE, copy=False).tobytes(),
+        latency_us=results.latency_us.astype(LATENCY, copy=False).tobytes(),
     ).SerializeToString()
 
 

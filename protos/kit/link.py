@@ -13,7 +13,9 @@ import aiomqtt
 import structlog
 from paho.mqtt.client import topic_matches_sub
 
-from protos.kit.session import KEEPALIVE_S, QOS, Address, Client, Mqtt, Offline, Session, Versions, Will
+from protos.kit.address import Address
+from protos.kit.client import KEEPALIVE_S, QOS, Client, Offline, Will
+from protos.kit.session import Mqtt, Session, Versions
 from protos.topics import MAX_MQTT_BYTES
 
 __all__ = ["KEEPALIVE_S", "QOS", "Address", "Link", "Mqtt", "Offline", "Will"]
@@ -68,19 +70,12 @@ class Link:
         if self._session is not None:
             await self._attempt(self._session.subscribe(topics))
 
-    def forget(self, *topics: str) -> None:
-        """Handle no more messages on `topics`, and do not subscribe to them after a reconnect.
-
-        The broker is not told; `unsubscribe` does that, of many at once.
-        """
+    def unsubscribe(self, *topics: str) -> None:
+        """Stop what `subscribe` began: no handler is called any more. The broker is told soon, of many at once."""
         for topic in topics:
             self._handlers.pop(topic, None)
-
-    async def unsubscribe(self, *topics: str) -> None:
-        """Stop what `subscribe` began."""
-        self.forget(*topics)
         if self._session is not None:
-            await self._attempt(self._session.unsubscribe(topics))
+            self._session.unsubscribe(topics)
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish with QoS 1; returns when the broker has acknowledged. Raises Offline, or ValueError if too large."""

@@ -23,6 +23,13 @@ class Compression(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     COMPRESSION_UNSPECIFIED: _ClassVar[Compression]
     COMPRESSION_NONE: _ClassVar[Compression]
     COMPRESSION_ZSTD: _ClassVar[Compression]
+
+class Colour(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    COLOUR_UNSPECIFIED: _ClassVar[Colour]
+    COLOUR_RGB: _ClassVar[Colour]
+    COLOUR_BGR: _ClassVar[Colour]
+    COLOUR_GREY: _ClassVar[Colour]
 DELEGATE_DEFAULT: Delegate
 DELEGATE_NONE: Delegate
 PATCH_KIND_UNSPECIFIED: PatchKind
@@ -31,6 +38,10 @@ PATCH_KIND_DICTIONARY: PatchKind
 COMPRESSION_UNSPECIFIED: Compression
 COMPRESSION_NONE: Compression
 COMPRESSION_ZSTD: Compression
+COLOUR_UNSPECIFIED: Colour
+COLOUR_RGB: Colour
+COLOUR_BGR: Colour
+COLOUR_GREY: Colour
 
 class Signed(_message.Message):
     __slots__ = ("payload", "signatures")
@@ -157,14 +168,34 @@ class TensorSpec(_message.Message):
     def __init__(self, shape: _Optional[_Iterable[int]] = ..., dtype: _Optional[str] = ..., scale: _Optional[float] = ..., zero_point: _Optional[int] = ...) -> None: ...
 
 class Preprocessing(_message.Message):
-    __slots__ = ("frame_shape", "scale", "offset")
+    __slots__ = ("frame_shape", "scale", "offset", "dtype", "colour", "resize", "crop", "mean", "deviation")
     FRAME_SHAPE_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    COLOUR_FIELD_NUMBER: _ClassVar[int]
+    RESIZE_FIELD_NUMBER: _ClassVar[int]
+    CROP_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    DEVIATION_FIELD_NUMBER: _ClassVar[int]
     frame_shape: _containers.RepeatedScalarFieldContainer[int]
     scale: float
     offset: float
-    def __init__(self, frame_shape: _Optional[_Iterable[int]] = ..., scale: _Optional[float] = ..., offset: _Optional[float] = ...) -> None: ...
+    dtype: str
+    colour: Colour
+    resize: Size
+    crop: Size
+    mean: _containers.RepeatedScalarFieldContainer[float]
+    deviation: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, frame_shape: _Optional[_Iterable[int]] = ..., scale: _Optional[float] = ..., offset: _Optional[float] = ..., dtype: _Optional[str] = ..., colour: _Optional[_Union[Colour, str]] = ..., resize: _Optional[_Union[Size, _Mapping]] = ..., crop: _Optional[_Union[Size, _Mapping]] = ..., mean: _Optional[_Iterable[float]] = ..., deviation: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class Size(_message.Message):
+    __slots__ = ("height", "width")
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    height: int
+    width: int
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ...) -> None: ...
 
 class Metric(_message.Message):
     __slots__ = ("name", "value")

@@ -1,4 +1,5 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -6,33 +7,60 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Packing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PACKING_NONE: _ClassVar[Packing]
+    PACKING_ZSTD: _ClassVar[Packing]
+PACKING_NONE: Packing
+PACKING_ZSTD: Packing
+
 class UplinkMessage(_message.Message):
-    __slots__ = ("hello", "batch", "telemetry")
+    __slots__ = ("hello", "batch", "telemetry", "books")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     TELEMETRY_FIELD_NUMBER: _ClassVar[int]
+    BOOKS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     batch: Batch
     telemetry: Telemetry
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ...) -> None: ...
+    books: Books
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., books: _Optional[_Union[Books, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("device", "epoch")
+    __slots__ = ("device", "epoch", "books")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    BOOKS_FIELD_NUMBER: _ClassVar[int]
     device: str
     epoch: int
-    def __init__(self, device: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+    books: Books
+    def __init__(self, device: _Optional[str] = ..., epoch: _Optional[int] = ..., books: _Optional[_Union[Books, _Mapping]] = ...) -> None: ...
+
+class Books(_message.Message):
+    __slots__ = ("last_seq", "before", "dropped", "waiting", "acknowledged")
+    LAST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
+    last_seq: int
+    before: int
+    dropped: int
+    waiting: int
+    acknowledged: int
+    def __init__(self, last_seq: _Optional[int] = ..., before: _Optional[int] = ..., dropped: _Optional[int] = ..., waiting: _Optional[int] = ..., acknowledged: _Optional[int] = ...) -> None: ...
 
 class Batch(_message.Message):
-    __slots__ = ("first_seq", "count", "payload")
+    __slots__ = ("first_seq", "count", "payload", "packing")
     FIRST_SEQ_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    PACKING_FIELD_NUMBER: _ClassVar[int]
     first_seq: int
     count: int
     payload: bytes
-    def __init__(self, first_seq: _Optional[int] = ..., count: _Optional[int] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    packing: Packing
+    def __init__(self, first_seq: _Optional[int] = ..., count: _Optional[int] = ..., payload: _Optional[bytes] = ..., packing: _Optional[_Union[Packing, str]] = ...) -> None: ...
 
 class ResultBatch(_message.Message):
     __slots__ = ("count", "model", "version", "manifest", "source", "first_frame", "frame_offset", "first_captured_us", "captured_offset_us", "label", "confidence", "latency_us")
@@ -131,14 +159,16 @@ class UplinkReply(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., quarantined: _Optional[_Union[Quarantined, _Mapping]] = ..., delay: _Optional[_Union[Delay, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("watermark", "max_batch_bytes", "window")
+    __slots__ = ("watermark", "max_batch_bytes", "window", "packings")
     WATERMARK_FIELD_NUMBER: _ClassVar[int]
     MAX_BATCH_BYTES_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
+    PACKINGS_FIELD_NUMBER: _ClassVar[int]
     watermark: int
     max_batch_bytes: int
     window: int
-    def __init__(self, watermark: _Optional[int] = ..., max_batch_bytes: _Optional[int] = ..., window: _Optional[int] = ...) -> None: ...
+    packings: _containers.RepeatedScalarFieldContainer[Packing]
+    def __init__(self, watermark: _Optional[int] = ..., max_batch_bytes: _Optional[int] = ..., window: _Optional[int] = ..., packings: _Optional[_Iterable[_Union[Packing, str]]] = ...) -> None: ...
 
 class Ack(_message.Message):
     __slots__ = ("watermark",)

@@ -12,7 +12,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from protos.v1.uplink_pb2 import Ack, Batch, Delay, Quarantined, Telemetry, UplinkReply, Welcome
+from protos.kit import packing
+from protos.v1.uplink_pb2 import Ack, Batch, Books, Delay, Packing, Quarantined, Telemetry, UplinkReply, Welcome
 from protos.v1.uplink_pb2_grpc import UplinkServicer, add_UplinkServicer_to_server
 
 QUIET_S = 0.05
@@ -41,10 +42,13 @@ class SimulatedIngest(UplinkServicer):
     max_batch_bytes: int = 128 * 1024
     poison: frozenset[bytes] = frozenset()
     delay_first_ms: int = 0
+    packings: tuple[Packing, ...] = ()
+    packed: int = 0
     watermarks: dict[int, int] = field(default_factory=dict)
     stored: list[tuple[int, int, bytes]] = field(default_factory=list)
     quarantined: list[bytes] = field(default_factory=list)
     telemetry: list[Telemetry] = field(default_factory=list)
+    books: list[Books] = field(default_factory=list)
     streams: int = 0
     most_unacknowledged: int = 0
     batches_after_s: list[float] = field(default_factory=list)
@@ -56,15 +60,21 @@ class SimulatedIngest(UplinkServicer):
     async def Connect(self, messages: Any, context: Any) -> None:  # noqa: N802 - the contract's name
         self.streams += 1
         hello = (await anext(messages)).hello
+        self.books.append(hello.books)
         began, unacknowledged = asyncio.get_running_loop().time(), 0
         watermark = self.watermarks.setdefault(hello.epoch, 0)
-        welcome = Welcome(watermark=watermark, window=self.window, max_batch_bytes=self.max_batch_bytes)
+        welcome = Welcome(
+            watermark=watermark, window=self.window, max_batch_bytes=self.max_batch_bytes, packings=self.packings
+        )
         await context.write(UplinkReply(welcome=welcome))
         if self.delay_first_ms:
             await context.write(UplinkReply(delay=Delay(milliseconds=self.delay_first_ms)))
         while message := await self._next(messages, context, owing=unacknowledged > 0):
             if message.WhichOneof("body") == "telemetry":
                 self.telemetry.append(message.telemetry)
+                continue
+            if message.WhichOneof("body") == "books":
+                self.books.append(message.books)
                 continue
             self.batches_after_s.append(asyncio.get_running_loop().time() - began)
             unacknowledged += 1
@@ -87,6 +97,9 @@ class SimulatedIngest(UplinkServicer):
             await context.abort(grpc.StatusCode.UNAVAILABLE, "cut with a lost acknowledgement")
 
     async def _commit(self, epoch: int, batch: Batch, context: Any) -> None:
+        if batch.packing:
+            self.packed += 1
+            batch.payload = packing.unpack(batch.payload, self.max_batch_bytes)
         last = batch.first_seq + batch.count - 1
         if last <= self.watermarks[epoch]:
             return

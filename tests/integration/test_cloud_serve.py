@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -133,6 +133,15 @@ def test_a_device_whose_broker_is_silent_finds_whom_to_trust_over_the_api(tmp_pa
         assert asyncio.run(directors()) == set(json.loads((tmp_path / "data" / "trust.json").read_text())["deployment"])
 
 
+def page(port: int, path: str) -> str:
+    """What is served there, once it is."""
+    for _ in range(600):
+        with suppress(httpx.TransportError):
+            return httpx.get(f"http://127.0.0.1:{port}{path}", trust_env=False).text
+        sleep(0.1)
+    raise AssertionError("nothing there")
+
+
 @pytest.mark.parametrize("taken", PORTS)
 def test_a_taken_port_is_one_sentence_and_exit_code_1(tmp_path: Path, taken: str) -> None:
     ports = free_ports()
@@ -156,13 +165,19 @@ def test_a_folder_that_cannot_be_made_is_one_sentence_and_exit_code_1(tmp_path: 
 
 def test_each_role_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
     ports = free_ports()
-    with serving(tmp_path, ports, "--role", "publisher", "--broker-kind", "amqtt") as publisher:
+    metrics = {"publisher": free_port(), "controller": free_port()}
+    own = {role: ("--role", role, "--metrics-port", str(port)) for role, port in metrics.items()}
+    with serving(tmp_path, ports, *own["publisher"], "--broker-kind", "amqtt") as publisher:
         lines_until(publisher, "connected to broker")
-        with serving(tmp_path, ports, "--role", "controller") as controller:
+        with serving(tmp_path, ports, *own["controller"]) as controller:
             lines_until(controller, "connected to broker")
+            assert "littoral_delivery_chunks_total 0.0" in page(metrics["publisher"], "/metrics")
+            assert 'littoral_rollouts{state="running"} 0.0' in page(metrics["controller"], "/metrics")
+            assert json.loads(page(metrics["controller"], "/readyz"))["broker"] is True
             with serving(tmp_path, ports, "--role", "api") as api:
                 lines_until(api, "cloud ready")
                 assert until_ready(ports) == {"database": True, "serving": True}
+                assert "littoral_database_up 1.0" in page(ports["api"], "/metrics")
                 for process in (api, controller, publisher):
                     process.terminate()
                     assert process.wait(30) == 0

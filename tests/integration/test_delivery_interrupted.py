@@ -16,8 +16,8 @@ from edge.delivery.entities import Limits
 from edge.delivery.mqtt import Fetcher
 from edge.delivery.rules import MAX_WINDOW
 from protos import topics
+from protos.kit import client, session
 from protos.kit import link as link_module
-from protos.kit import session
 from protos.kit.link import Link
 from protos.v1.manifest_pb2 import Artifact
 from simulators.relay import Faults, Relay
@@ -136,7 +136,8 @@ def test_a_broker_that_is_restarted_with_or_without_what_it_had_costs_no_chunk_t
 def test_a_broker_that_stands_still_for_longer_than_any_keep_alive_is_left_and_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "KEEPALIVE_S", 1)
+    monkeypatch.setattr(client, "KEEPALIVE_S", 1)
+    monkeypatch.setattr(client, "ANSWER_S", 1.0)
     monkeypatch.setattr(session, "ANSWER_S", 1.0)
 
     async def scenario() -> None:
@@ -152,7 +153,8 @@ def test_a_broker_that_stands_still_for_longer_than_any_keep_alive_is_left_and_f
 def test_a_network_that_carries_nothing_for_longer_than_any_keep_alive_costs_only_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "KEEPALIVE_S", 1)
+    monkeypatch.setattr(client, "KEEPALIVE_S", 1)
+    monkeypatch.setattr(client, "ANSWER_S", 1.0)
     monkeypatch.setattr(session, "ANSWER_S", 1.0)
 
     async def scenario() -> None:

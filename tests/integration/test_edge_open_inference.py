@@ -110,7 +110,7 @@ def test_the_model_says_what_it_takes_and_gives(tmp_path: Path) -> None:
         (request(tiny_models.frames(), inputs=[]), grpc.StatusCode.INVALID_ARGUMENT, "shape \\[n, 2, 2\\]"),
         (request(np.zeros((1, 3, 3), np.uint8)), grpc.StatusCode.INVALID_ARGUMENT, "not \\[1, 3, 3\\]"),
         (request(np.zeros((0, 2, 2), np.uint8)), grpc.StatusCode.INVALID_ARGUMENT, "not \\[0, 2, 2\\]"),
-        (request(np.full((1, 2, 2), 256), raw=False), grpc.StatusCode.INVALID_ARGUMENT, "above 255"),
+        (request(np.full((1, 2, 2), 256), raw=False), grpc.StatusCode.INVALID_ARGUMENT, "beyond UINT8"),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused_with_what_would(

@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
+from cloud.uplink import tables
 from edge.uplink.entities import NewBatch
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import State, Uplink
-from protos.v1.uplink_pb2 import Telemetry
+from protos.v1.uplink_pb2 import PACKING_ZSTD, Books, Telemetry
 from simulators.ports import free_port
 from tests.integration.simulated_ingest import Faults, SimulatedIngest, listening, until_true
 from tests.integration.uplink_kit import batch as encoded
@@ -147,6 +149,31 @@ def test_results_dropped_by_the_policy_are_a_gap_that_stops_nothing(tmp_path: Pa
     assert outbox.depth().dropped > 0
 
 
+def test_the_greeting_says_how_the_outbox_stands(tmp_path: Path) -> None:
+    outbox = Outbox.open(tmp_path / "outbox.db", 100)
+    append(outbox, 1, 50)
+    ledger, ingest = outbox.ledger, SimulatedIngest()
+    play(outbox, ingest)
+    assert ingest.books[0] == Books(last_seq=ledger.last_seq, dropped=ledger.dropped, waiting=ledger.rows)
+    assert ledger.dropped + ledger.rows == ledger.last_seq
+
+
+def test_why_numbers_are_left_out_is_said_before_the_batch_that_follows_them(tmp_path: Path) -> None:
+    outbox = Outbox.open(tmp_path / "outbox.db", 100)
+    ingest, said_with_batch = SimulatedIngest(delay_first_ms=300), []
+
+    async def scene(uplink: Uplink) -> None:
+        await until_true(lambda: uplink.state is State.STREAMING)
+        append(outbox, 1, 50)  # more than it holds, while nothing may be sent
+        await until_true(lambda: bool(ingest.stored))
+        said_with_batch.extend(ingest.books)
+
+    play(outbox, ingest, scene)
+    first = ingest.stored[0][1]
+    assert first > 1
+    assert said_with_batch[-1].dropped == first - 1
+
+
 def test_a_server_that_knows_a_later_life_gets_everything_in_a_new_epoch(outbox: Outbox) -> None:
     names, before = append(outbox, 1, 20), outbox.epoch
     ingest = SimulatedIngest(watermarks={before: 10_000})
@@ -176,6 +203,16 @@ def test_a_batch_too_large_for_the_server_is_kept_until_it_takes_it(outbox: Outb
 
     play(outbox, ingest, scene)
     assert ingest.payloads == [b"x" * 500]
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_batches_are_packed_for_a_server_that_reads_it_and_for_no_other(outbox: Outbox, *, reads: bool) -> None:
+    payloads = [encoded(first, 500) for first in range(1, 5001, 500)]
+    outbox.append([NewBatch(500, payload, "s", n) for n, payload in enumerate(payloads, 1)])
+    ingest = SimulatedIngest(packings=(PACKING_ZSTD,) if reads else ())
+    play(outbox, ingest)
+    assert ingest.payloads == payloads
+    assert ingest.packed == (len(payloads) if reads else 0)
 
 
 def test_only_the_newest_telemetry_is_sent(outbox: Outbox) -> None:
@@ -213,18 +250,25 @@ def test_a_server_that_comes_later_is_found(outbox: Outbox) -> None:
     assert ingest.payloads == names
 
 
-def test_an_outbox_of_seven_days_is_drained_in_order(database_url: str, outbox: Outbox) -> None:
-    """A batch a minute, while the cloud was away."""
-    minutes, rows = 7 * 24 * 60, 6
+def test_an_outbox_of_seven_days_is_drained_whole(database_url: str, outbox: Outbox) -> None:
+    """A result a second and a batch a minute while the cloud was away; the device goes on meanwhile."""
+    minutes, rows = 7 * 24 * 60, 60
     outbox.append([NewBatch(rows, encoded(1 + n * rows, rows), "camera", (n + 1) * rows) for n in range(minutes)])
 
-    async def main() -> list[int]:
+    async def main() -> tuple[int, ...]:
         async with running_cloud(database_url) as cloud:
             async with streaming(outbox, int(cloud.address.rpartition(":")[2])):
+                await until_true(lambda: outbox.ledger.acknowledged > 0)
+                outbox.append([NewBatch(rows, encoded(1 + minutes * rows, rows), "camera", (minutes + 1) * rows)])
                 await until_true(lambda: outbox.depth().rows == 0)
-            return cloud.stored(epoch=outbox.epoch)
+            with cloud.database.reading() as connection:
+                seq = tables.results.c.seq
+                wanted = select(func.count(), func.count(seq.distinct()), func.min(seq), func.max(seq))
+                return tuple(connection.execute(wanted).one())
 
-    assert asyncio.run(main()) == list(range(1, minutes * rows + 1))
+    every = (minutes + 1) * rows
+    assert outbox.depth().rows == minutes * rows
+    assert asyncio.run(main()) == (every, every, 1, every)
 
 
 def test_the_real_ingest_stores_every_result_under_its_number(database_url: str, outbox: Outbox) -> None:

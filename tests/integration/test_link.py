@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from protos.kit import link as link_module
+from protos.kit import session
 from protos.kit.link import Address, Link, Offline, Will
 from protos.topics import MAX_MQTT_BYTES
 from tests.sites import Site, Sort, every, running, scenario
+
+UNSUBSCRIBE = 0xA2
 
 
 @pytest.fixture(autouse=True)
@@ -62,33 +65,13 @@ def test_after_a_restart_of_the_broker_it_is_there_again_with_every_subscription
             async with site.broker():
                 await link.connected.wait()
                 await link.subscribe(inbox, *topics[10:])
-                await link.unsubscribe(topics[0])
+                link.unsubscribe(topics[0])
             await gone(link)
             async with site.broker():
                 await link.connected.wait()
                 for topic in topics:
                     await link.publish(topic, b"again")
                 assert [(await inbox.next())[0] for _ in topics[1:]] == topics[1:]
-
-    scenario(kind, tmp_path, test)
-
-
-@every
-def test_what_is_forgotten_is_not_subscribed_to_after_a_restart(kind: Sort, tmp_path: Path) -> None:
-    async def test(site: Site) -> None:
-        inbox, link = Inbox(), site.new("one")
-        await link.subscribe(inbox, "t/forgotten", "t/kept")
-        async with running(link):
-            async with site.broker():
-                await link.connected.wait()
-                link.forget("t/forgotten")
-            await gone(link)
-            async with site.broker(), site.link("other") as other:
-                await link.connected.wait()
-                await other.connected.wait()
-                for topic in ("t/forgotten", "t/kept"):
-                    await other.publish(topic, b"")
-                assert await inbox.next() == ("t/kept", b"")
 
     scenario(kind, tmp_path, test)
 
@@ -259,9 +242,56 @@ def test_a_new_subscription_brings_what_is_retained_also_the_second_time(kind: S
             for _ in range(2):
                 await link.subscribe(inbox, "t/a")
                 assert await inbox.next() == ("t/a", b"kept")
-                await link.unsubscribe("t/a")
+                link.unsubscribe("t/a")
 
     scenario(kind, tmp_path, test)
+
+
+@every
+def test_what_is_wanted_again_before_the_broker_knew_that_it_was_not_stays(
+    kind: Sort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "LEAVE_S", 0.05)
+
+    async def test(site: Site) -> None:
+        inbox, link = Inbox(), site.new("one")
+        async with site.broker(), running(link):
+            await link.connected.wait()
+            await link.subscribe(inbox, "t/a", "t/b")
+            link.unsubscribe("t/a", "t/b")
+            await link.subscribe(inbox, "t/a")
+            await asyncio.sleep(0.2)
+            await link.publish("t/a", b"later")
+            assert await inbox.next() == ("t/a", b"later")
+
+    scenario(kind, tmp_path, test)
+
+
+def test_the_broker_is_told_in_one_request_of_what_is_given_up_within_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "LEAVE_S", 0.05)
+
+    async def test(_: Site) -> None:
+        came: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1024)
+            writer.write(b"\x20\x03\x00\x00\x00")  # CONNACK of MQTT 5, accepted
+            came.set_result(await reader.read(1024))
+            writer.close()
+
+        async with await asyncio.start_server(broker, "127.0.0.1", 0) as server:
+            link = Link(Address("127.0.0.1", server.sockets[0].getsockname()[1]), "one")
+            async with running(link):
+                await link.connected.wait()
+                link.unsubscribe("t/a")
+                link.unsubscribe("t/b")
+                request = await came
+        assert request[0] == UNSUBSCRIBE
+        assert request.count(b"t/") == 2
+
+    scenario("amqtt", tmp_path, test)
 
 
 def test_a_broker_that_hangs_up_before_it_grants_a_subscription_is_tried_again_at_once(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from protos.kit import client
 from protos.kit import link as link_module
-from protos.kit import session
 from protos.kit.link import Address, Link, Mqtt
 from tests.sites import running
 
@@ -107,7 +107,7 @@ def test_never_more_is_published_at_once_than_a_broker_takes_at_once() -> None:
 def test_a_broker_that_takes_the_connection_and_says_nothing_is_left_and_no_connection_stays_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session, "ANSWER_S", 0.2)
+    monkeypatch.setattr(client, "ANSWER_S", 0.2)
 
     async def scenario() -> None:
         ended: asyncio.Queue[None] = asyncio.Queue()

@@ -13,7 +13,7 @@ from cloud.foundation.database import Database
 from cloud.uplink.merge import MAX_WAITING_BYTES, SHARES
 from protos.kit.columns import Results, encode
 from simulators.postgresql import Cluster
-from tests.integration.uplink_kit import MANIFEST, Device, device_of, stored
+from tests.integration.uplink_kit import MANIFEST, Device, device_of, running_cloud, stored
 from tests.integration.uplink_processes import kill, start_server
 
 DEVICES = 8
@@ -94,6 +94,32 @@ def test_while_the_database_stands_still_devices_are_held_back_and_memory_stays_
             await asyncio.gather(*sending)
         for number in range(DEVICES):
             assert len(stored(database, f"edge-{number}")) == flood.sent[number] * ROWS
+
+    with closing(Database(url)) as database:
+        database.create()
+        asyncio.run(scene(database))
+
+
+def test_a_device_that_floods_slows_no_other(postgresql: Cluster) -> None:
+    """While one has filled its share of what may wait, what another sends is in the next commits all the same."""
+    url = postgresql.new_database()
+
+    async def scene(database: Database) -> None:
+        async with running_cloud(url) as cloud, device_of(cloud.address) as loud, device_of(cloud.address) as quiet:
+            await loud.hello("edge-0")
+            await quiet.hello("edge-1")
+            flood = Flood()
+            with database.transaction() as connection:
+                connection.execute(text("SELECT * FROM streams FOR UPDATE"))
+                sending = asyncio.create_task(flood.send(0, loud))
+                await flood.until_held_back()
+                flood.over = True
+                await quiet.send(1, ROWS, large(1))
+            await quiet.until_acknowledged(ROWS)
+            stored_meanwhile = len(cloud.stored("edge-0")) // ROWS
+            await sending
+            await loud.until_acknowledged(flood.sent[0] * ROWS)
+            assert stored_meanwhile < flood.sent[0] / 2
 
     with closing(Database(url)) as database:
         database.create()

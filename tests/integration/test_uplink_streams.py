@@ -11,9 +11,10 @@ from sqlalchemy import select
 
 from cloud.uplink import tables
 from cloud.uplink.entities import WINDOW
-from protos.v1 import uplink_pb2
+from protos.kit import packing
+from protos.v1 import uplink_pb2, uplink_pb2_grpc
 from protos.v1.uplink_pb2 import UplinkMessage
-from tests.integration.uplink_kit import EPOCH, Cloud, device_of, running_cloud
+from tests.integration.uplink_kit import EPOCH, Cloud, Device, batch, device_of, running_cloud
 
 
 def play(database_url: str, scenario: Callable[[Cloud], Awaitable[None]], *, wait_s: float = 0.005) -> None:
@@ -167,6 +168,58 @@ def test_poison_is_told_and_passed_and_later_batches_flow(database_url: str) -> 
             assert cloud.stored() == [6, 7, 8, 9, 10]
 
     play(database_url, scenario)
+
+
+async def send_packed(device: Device, first_seq: int, count: int, payload: bytes) -> None:
+    message = uplink_pb2.Batch(first_seq=first_seq, count=count, payload=payload, packing=uplink_pb2.PACKING_ZSTD)
+    await device.call.write(UplinkMessage(batch=message))
+
+
+def test_packed_batches_are_stored_like_others_and_kept_unpacked_in_quarantine(database_url: str) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        async with device_of(cloud.address) as device:
+            assert uplink_pb2.PACKING_ZSTD in (await device.hello()).packings
+            await send_packed(device, 1, 500, packed(batch(1, 500)))
+            await device.send(501, 10)
+            await send_packed(device, 511, 5, packed(b"poison" * 100))
+            await device.until_acknowledged(515)
+            assert cloud.stored() == list(range(1, 511))
+            with cloud.database.reading() as connection:
+                assert connection.execute(select(tables.quarantine.c.payload)).scalar_one() == b"poison" * 100
+
+    play(database_url, scenario)
+
+
+def test_what_cannot_be_unpacked_or_is_a_bomb_goes_aside_and_later_batches_flow(database_url: str) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        async with device_of(cloud.address) as device:
+            await device.hello()
+            await send_packed(device, 1, 5, packed(bytes(1 << 24)))
+            await send_packed(device, 6, 5, b"no zstd")
+            await device.send(11, 5)
+            await device.until_acknowledged(15)
+            assert [first for first, _ in device.quarantined] == [1, 6]
+            assert cloud.stored() == [11, 12, 13, 14, 15]
+
+    play(database_url, scenario)
+
+
+def test_a_message_that_gzip_swells_beyond_the_limit_ends_its_stream(database_url: str) -> None:
+    async def scenario(cloud: Cloud) -> None:
+        options = [("grpc.max_send_message_length", -1)]
+        async with grpc.aio.insecure_channel(cloud.address, options, compression=grpc.Compression.Gzip) as channel:
+            device = Device(uplink_pb2_grpc.UplinkStub(channel).Connect())
+            await device.hello()
+            await device.send(1, 5, bytes(1 << 26))
+            assert (await device.end())[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    play(database_url, scenario)
+
+
+def packed(payload: bytes) -> bytes:
+    smaller = packing.pack(payload)
+    assert smaller is not None
+    return smaller
 
 
 def first_messages() -> dict[str, UplinkMessage]:

@@ -15,9 +15,11 @@ from cloud.foundation.database import Database
 from cloud.uplink import tables
 from cloud.uplink.entities import KnownVersion
 from cloud.uplink.merge import Merger
-from cloud.uplink.rpc import IngestServer, UplinkService
+from cloud.uplink.rpc import UplinkService
+from cloud.uplink.server import KEEP_ALIVE, IngestServer
 from cloud.uplink.service import Ingest
 from protos.kit.columns import Results, encode
+from protos.kit.keepalive import KeepAlive
 from protos.v1 import uplink_pb2, uplink_pb2_grpc
 from protos.v1.uplink_pb2 import UplinkMessage, UplinkReply
 
@@ -52,13 +54,16 @@ def stored(database: Database, device: str = "edge-1", epoch: int = EPOCH) -> li
 
 
 @asynccontextmanager
-async def running_cloud(database_url: str, *, wait_s: float = 0.005) -> AsyncIterator[Cloud]:
+async def running_cloud(
+    database_url: str, *, wait_s: float = 0.005, keep_alive: KeepAlive = KEEP_ALIVE
+) -> AsyncIterator[Cloud]:
     database = Database(database_url)
     database.create()
     ingest = Ingest(database, known)
     merger = Merger(ingest.commit, rows=5000, wait_s=wait_s)
     told: list[tuple[str, uplink_pb2.Telemetry]] = []
-    server = IngestServer(UplinkService(ingest, merger, lambda device, telemetry: told.append((device, telemetry))))
+    service = UplinkService(ingest, merger, lambda device, telemetry: told.append((device, telemetry)))
+    server = IngestServer(service, keep_alive)
     port = server.bind("127.0.0.1", 0)
     await server.start()
     merging = asyncio.create_task(merger.run())

@@ -18,7 +18,8 @@ from pathlib import Path
 from cloud.foundation.database import Database
 from cloud.uplink.entities import Outcome, ReceivedBatch
 from cloud.uplink.merge import Commit, Merger
-from cloud.uplink.rpc import IngestServer, UplinkService
+from cloud.uplink.rpc import UplinkService
+from cloud.uplink.server import IngestServer
 from cloud.uplink.service import Ingest
 from edge.uplink.entities import NewBatch
 from edge.uplink.outbox import Outbox

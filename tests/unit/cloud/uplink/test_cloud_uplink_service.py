@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from cloud.foundation.database import Database
 from cloud.uplink import tables
-from cloud.uplink.entities import DAY_MS, Audited, Fate, InvalidTruths, KnownVersion, Opened, ReceivedBatch
+from cloud.uplink.entities import Fate, InvalidTruths, KnownVersion, Opened, ReceivedBatch
 from cloud.uplink.service import Ingest
 from protos.kit.columns import Results, encode
 
@@ -235,34 +235,3 @@ def test_the_summary_of_an_empty_database_is_all_zero(ingest: Ingest) -> None:
 def test_wrong_truths_are_refused(ingest: Ingest) -> None:
     with pytest.raises(InvalidTruths):
         ingest.truths("edge-1", "camera", 0, [1])
-
-
-def test_the_audit_of_what_is_all_there_finds_nothing_lost_and_nothing_doubled(ingest: Ingest) -> None:
-    one, two = ingest.open("edge-1", 7), ingest.open("edge-2", 7)
-    ingest.commit(
-        [
-            batch(one, 4, payload(1, [1, 2]), 2, previous=0),  # the device dropped three
-            batch(one, 5, b"?", 4, previous=5),  # one of these four was stored before
-            batch(two, 1, payload(1, [1]), 1, device="edge-2"),
-        ],
-        NOW_MS,
-    )
-    assert ingest.audit() == [
-        Audited("edge-1", sent=5, stored=2, quarantined=3, skipped=3),
-        Audited("edge-2", sent=1, stored=1),
-    ]
-
-
-def test_the_audit_finds_a_row_that_is_gone_and_a_frame_that_is_there_twice(ingest: Ingest, database: Database) -> None:
-    old, new = ingest.open("edge-1", 7), ingest.open("edge-1", 8)
-    ingest.commit([batch(old, 1, payload(1, [1, 2, 3]), 3), batch(new, 1, payload(3, [3]), 1)], NOW_MS)
-    with database.transaction() as connection:
-        connection.execute(tables.results.delete().where(tables.results.c.seq == 2))
-    assert ingest.audit() == [Audited("edge-1", sent=4, stored=3, lost=1, doubled=1)]
-
-
-def test_what_retention_dropped_is_not_lost_to_the_audit(ingest: Ingest) -> None:
-    opened = ingest.open("edge-1", 7)
-    ingest.commit([batch(opened, 1, payload(1, [1, 2]), 2)], NOW_MS)
-    ingest.expire(NOW_MS + 9 * DAY_MS, days=1)
-    assert ingest.audit() == [Audited("edge-1", sent=2, expired=2)]

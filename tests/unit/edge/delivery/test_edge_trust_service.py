@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tuf.api.exceptions import DownloadError
 
-from edge.delivery import trust
+from edge.delivery import trust, trust_client
 from edge.delivery.entities import NotDelivered
 from edge.delivery.trust import Trust
 from protos.v1.metadata_pb2 import MetadataIndex
@@ -146,6 +149,27 @@ def test_a_refresh_that_is_broken_off_ends_at_once_and_the_next_one_works(tmp_pa
             await asyncio.sleep(0.005)
         source.stuck = False
         await trust.check("digits", 1, digest("digits/1"), 0)
+
+    play(tmp_path, fleet, scenario)
+
+
+def test_a_refresh_is_broken_off_also_before_its_thread_knows_what_it_waits_for(
+    tmp_path: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = asyncio.run_coroutine_threadsafe
+
+    async def scenario(_: Trust, source: Hesitant) -> None:
+        source.stuck = True
+        bridge = trust_client.Bridge(source)
+
+        def break_off_in_between(asking: Coroutine[Any, Any, bytes], loop: asyncio.AbstractEventLoop) -> Future[bytes]:
+            waiting = begin(asking, loop)
+            bridge.break_off()
+            return waiting
+
+        monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", break_off_in_between)
+        with pytest.raises(DownloadError, match=r"^$"):
+            await asyncio.to_thread(bridge.fetch, "http://fleet/timestamp.json")
 
     play(tmp_path, fleet, scenario)
 

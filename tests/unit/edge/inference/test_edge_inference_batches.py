@@ -97,3 +97,19 @@ def test_a_model_is_hung_after_the_bound_or_many_times_what_it_should_take(
 @given(st.integers(0, 10_000))
 def test_a_process_that_keeps_ending_is_started_ever_more_slowly_within_a_bound(failures: int) -> None:
     assert 0 < rules.restart_s(failures) <= rules.restart_s(failures + 1) <= rules.LONGEST_RESTART_S
+
+
+@given(COSTS, st.integers(0, 1), st.integers(1, 4096))
+def test_while_a_model_infers_one_micro_batch_the_next_is_there_however_small(
+    cost: Cost, batches: int, limit: int
+) -> None:
+    assert rules.least_begun(batches, batches * limit, cost, limit) == 1
+
+
+@given(COSTS, st.integers(2, 8), st.integers(1, 4096), st.integers(1, 4096))
+def test_beyond_two_it_gets_full_ones_only_until_it_has_work_for_long_enough(
+    cost: Cost, batches: int, frames: int, limit: int
+) -> None:
+    least = rules.least_begun(batches, frames, cost, limit)
+    ahead_s = (batches * cost.fixed_us + frames * cost.frame_us) / 1e6
+    assert least == (limit if batches < rules.MOST_AHEAD and ahead_s < rules.AHEAD_S else None)

@@ -248,6 +248,26 @@ def test_a_new_stream_of_a_source_waits_until_nothing_of_the_old_one_is_in_work(
     assert frames_stored(outbox) == list(range(1, 31))
 
 
+@pytest.mark.parametrize(("sizes", "with_it"), [([10] * 6, 40), ([9] * 3, 18)], ids=["full", "small"])
+def test_full_micro_batches_are_with_a_fast_model_long_before_it_comes_to_them(
+    outbox: Outbox, sizes: list[int], with_it: int
+) -> None:
+    engine = Rehearsed()
+
+    async def play(inference: Inference) -> None:
+        engine.gate.clear()
+        await inference.use(rehearsal(engine, 1))
+        async with inference.intake("cam") as intake:
+            for size in sizes:
+                await inference.hand_over(intake, run_of(intake.accepted + 1, size))
+                await asyncio.sleep(0.01)  # for the service to see it
+            assert intake.in_work == with_it
+            engine.gate.set()
+            await until(intake, intake.accepted)
+
+    rehearse(outbox, play, batch_frames=10)
+
+
 def test_a_second_stream_of_a_source_is_refused(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.inference.service.PARTING_S", 0.01)
 

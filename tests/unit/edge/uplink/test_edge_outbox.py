@@ -119,6 +119,28 @@ def test_a_new_epoch_keeps_what_is_held(tmp_path: Path) -> None:
     assert outbox.source_watermark("s") == 3
 
 
+def test_a_new_epoch_remembers_which_numbers_are_of_earlier_ones(tmp_path: Path) -> None:
+    outbox = opened(tmp_path)
+    outbox.append([batch(n, 2) for n in range(1, 4)])
+    outbox.acknowledge(4)
+    outbox.begin_epoch()
+    outbox.close()
+    assert opened(tmp_path).ledger.before == 4
+
+
+def test_a_file_of_an_agent_that_did_not_remember_them_is_opened(tmp_path: Path) -> None:
+    outbox = opened(tmp_path)
+    outbox.append([batch(1)])
+    outbox.close()
+    old = sqlite3.connect(tmp_path / "outbox.db")
+    old.execute("ALTER TABLE ledger DROP COLUMN before")
+    old.commit()
+    old.close()
+    outbox = opened(tmp_path)
+    outbox.append([batch(2)])
+    assert (outbox.ledger.rows, outbox.ledger.before) == (2, 0)
+
+
 def test_listeners_hear_of_each_append_until_they_stop(tmp_path: Path) -> None:
     outbox, heard = opened(tmp_path), []
     stop = outbox.on_append(lambda: heard.append(outbox.depth().rows))
