@@ -7,9 +7,10 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from edge.delivery import entities as delivery
 from edge.delivery.mqtt import Fetcher
 from edge.delivery.trust import Trust
 from edge.delivery.trust_sources import FromApi, FromBroker, Source
-from edge.foundation import hardware
+from edge.foundation import hardware, sd_notify
 from edge.foundation.clock import now_ms
 from edge.foundation.settings import FRAMES_SOCKET, EdgeSettings
 from edge.foundation.shares import Share, shared
@@ -31,9 +32,11 @@ from edge.inference.by_slot import BySlot
 from edge.inference.entities import Limits as InferenceLimits
 from edge.inference.rpc import Ports, SocketUnusable, frames_server
 from edge.inference.service import Inference
+from edge.models.entities import WrongStep
 from edge.models.service import ModelStore
 from edge.reporting import local, offline
 from edge.reporting import mqtt as reporting_mqtt
+from edge.reporting.health import Health
 from edge.reporting.service import Parts, Reporter, SlotParts, offer_regularly
 from edge.update.memory import Memory
 from edge.update.mqtt import DesiredState
@@ -113,6 +116,8 @@ class _Rooms:
     uplink: Uplink
     reporter: Reporter
     reports: reporting_mqtt.Reports
+    parts: Parts
+    health: Health
 
     @property
     def inference(self) -> BySlot:
@@ -156,6 +161,12 @@ def status(folder: Path) -> dict[str, object]:
     return {"agent_running": False, "device": holder["device"], **found}
 
 
+def last_device(folder: Path) -> str:
+    """The id of the agent that has the folder, or had it last; empty: none had."""
+    holder = _holder(folder)
+    return str(holder["device"]) if holder else ""
+
+
 def _holder(folder: Path) -> dict[str, object] | None:
     """Device and process of the agent that has the folder, or had it last."""
     try:
@@ -180,16 +191,17 @@ def _wired(settings: EdgeSettings, identity: DeviceIdentity, root: bytes, outbox
     link = Link(Address.parse(settings.broker), f"littoral-{device}", reporting_mqtt.will(device), settings.mqtt)
     trust = _trust(settings, root, link)
     uplink = Uplink(settings.uplink, device, outbox)
+    uplink.rate = settings.uplink_rate
     common = _Common(settings, identity, link, trust, outbox, Turns())
     shares = shared(settings.slots, settings.threads, hardware.cores())
     slots = tuple(_slot(name, share, common) for name, share in shares.items())
     told = {slot.name: SlotParts(slot.updater, slot.inference, slot.share.threads) for slot in slots}
     parts = Parts(told, outbox, lambda: uplink.state.value, lambda: trust.alarms, hardware.described())
-    reporter = Reporter(identity, settings.labels, parts)
+    reporter = Reporter(identity, settings.labels, parts, settings.dir)
     reports = reporting_mqtt.Reports(link, device, reporter.report, settings.report_s)
     for slot in slots:
         slot.updater.on_change = reports.changed
-    return _Rooms(slots, link, trust, uplink, reporter, reports)
+    return _Rooms(slots, link, trust, uplink, reporter, reports, parts, Health(parts.inference))
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +253,9 @@ async def _work(rooms: _Rooms, settings: EdgeSettings, stop: asyncio.Event) -> N
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work, name=name) for name, work in _tasks(rooms, settings).items()]
             log.info("agent ready", frames=str(frames), broker=settings.broker, uplink=settings.uplink)
+            sd_notify.notify(sd_notify.READY)
             await stop.wait()
+            sd_notify.notify(sd_notify.STOPPING)
             log.info("agent stops")
             await doors.aclose()  # no new frames; what is not settled its source hands in again
             await _farewell(rooms.reports)
@@ -259,8 +273,33 @@ def _tasks(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, An
         "uplink": rooms.uplink.run(),
         "reports": rooms.reports.run(),
         "telemetry": telemetry,
+        "health": rooms.health.run(),
+        **_monitor(rooms, settings.monitor),
         "status": local.serve(settings.dir / local.STATUS_SOCKET, rooms.reporter.status),
+        "orders": local.take_orders(settings.dir / local.ORDERS_SOCKET, _orders(rooms)),
     }
+
+
+def _monitor(rooms: _Rooms, address: str) -> dict[str, Coroutine[Any, Any, None]]:
+    if not address:
+        return {}
+    from edge.reporting import monitor  # noqa: PLC0415 - its library takes memory that a device without it keeps
+
+    host, _, port = address.rpartition(":")
+    return {"monitor": monitor.serve(host.strip("[]"), int(port), rooms.health, rooms.parts)}
+
+
+def _orders(rooms: _Rooms) -> dict[str, local.Order]:
+    """What a person on the device may have done, by its name."""
+
+    async def roll_back(slot: _Slot) -> Mapping[str, object]:
+        try:
+            await slot.updater.recall()
+        except WrongStep as error:
+            raise local.Refused(str(error)) from error
+        return rooms.reporter.status()
+
+    return {f"rollback {slot.name}": partial(roll_back, slot) for slot in rooms.slots}
 
 
 async def _farewell(reports: reporting_mqtt.Reports) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge.foundation.settings import EdgeSettings
+from edge.operating import commands
 from protos.kit import logs, settings
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ STOP_S = 5.0
 @click.version_option(package_name="littoral", message="%(package)s %(version)s")
 def main() -> None:
     """The agent on a device: runs the models that the cloud deploys, and sends every result once."""
+
+
+for _command in (commands.models, commands.infer, commands.rollback, commands.doctor, commands.unit):
+    main.add_command(_command)
 
 
 @main.command(

@@ -16,6 +16,7 @@ from cloud.foundation.show import emit, json_option, table
 from protos.kit.settings import load, options
 
 PAGE = 1000
+MEBIBYTE = 1024 * 1024
 COLUMNS = (
     "device",
     "online",
@@ -81,6 +82,21 @@ def show(device: str, as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT
     """
     found = _api(flags).get(f"/api/v1/devices/{quote(device, safe='')}")
     emit(found, as_json, _draw_one)
+
+
+@devices.command()
+@click.argument("device")
+@json_option
+@options(CloudSettings, only=("api",))
+def health(device: str, as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001 - as click hands them over
+    """How a device and its machine were when it told last: processor, memory, disk, temperature, latencies.
+
+    \b
+    Example:
+      littoral devices health edge-1
+    """
+    found = _api(flags).get(f"/api/v1/devices/{quote(device, safe='')}/health")
+    emit(found, as_json, _draw_health)
 
 
 @devices.command()
@@ -182,6 +198,25 @@ def _variant(slot: dict[str, Any], row: dict[str, Any]) -> list[object]:
         row["measured_in"] or None,
         row["problem"],
     ]
+
+
+def _draw_health(found: dict[str, Any]) -> RenderableType:
+    warmth = found["temperature_c"]
+    rows = [
+        ("processor busy", f"{found['processor']:.0%}"),
+        ("memory available", _of(found["memory_available"], found["memory"])),
+        ("disk free", _of(found["disk_free"], found["disk"])),
+        ("temperature", "no sensor" if warmth is None else f"{warmth:.1f} °C"),
+        *((name.replace("_", " "), str(found[name])) for name in ("queued_frames", "frames_dropped", "model_crashes")),
+        ("agent runs for", f"{found['uptime_ms'] // 1000} s"),
+    ]
+    bounds = [f"up to {bound / 1000:g} ms" for bound in found["latency_bounds_us"]] + ["above"]
+    counted = [row for row in zip(bounds, found["latency_counts"], strict=False) if row[1]]
+    return Group(table("Health", ("what", "how"), rows), table("Latencies", ("frame to result", "frames"), counted))
+
+
+def _of(part: int, whole: int) -> str:
+    return f"{part / MEBIBYTE:.0f} of {whole / MEBIBYTE:.0f} MiB" if whole else "not known"
 
 
 def _draw_receipts(found: list[dict[str, Any]]) -> RenderableType:

@@ -99,6 +99,28 @@ class DeviceTelemetry:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceHealth:
+    """How a device was in the newest interval that it told of. Sizes in bytes, of the machine; 0: not known.
+
+    processor: share of all cores that was busy. queued_frames: handed in and not settled. latency_counts: frames by
+    latency, in the buckets of `protos.kit.latency`.
+    """
+
+    measured_ms: int
+    processor: float
+    memory: int
+    memory_available: int
+    disk: int
+    disk_free: int
+    temperature_c: float | None
+    queued_frames: int
+    frames_dropped: int
+    model_crashes: int
+    uptime_ms: int
+    latency_counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Device:
     """A device that has reported at least once. Times in Unix ms by the cloud's clock."""
 

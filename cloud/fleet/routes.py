@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from cloud.fleet.entities import Device, DeviceTelemetry, Outcome, Receipt, Slot, UnknownDevice
 from cloud.fleet.service import Fleet
+from protos.kit.latency import BOUNDS_US
 
 MAX_PAGE = 10_000
 
@@ -70,6 +71,27 @@ class DeviceView(BaseModel):
     slots: list[SlotView]
 
 
+class HealthView(BaseModel):
+    """How a device was: shares 0 to 1, sizes in bytes (0: not known), counts of the newest interval.
+
+    latency_counts: frames by latency, up to each of latency_bounds_us; the last: above.
+    """
+
+    measured_ms: int
+    processor: float
+    memory: int
+    memory_available: int
+    disk: int
+    disk_free: int
+    temperature_c: float | None
+    queued_frames: int
+    frames_dropped: int
+    model_crashes: int
+    uptime_ms: int
+    latency_counts: list[int]
+    latency_bounds_us: list[int]
+
+
 class ReceiptView(BaseModel):
     """What a device proved for a deployment."""
 
@@ -102,6 +124,17 @@ def router(fleet: Fleet) -> APIRouter:
             return device_json(fleet.device(device))
         except UnknownDevice as error:
             raise _unknown(device) from error
+
+    @routes.get("/devices/{device}/health", response_model=HealthView)
+    def get_health(device: str) -> dict[str, Any]:
+        """How a device and its machine were when it told last."""
+        try:
+            found = fleet.health(device)
+        except UnknownDevice as error:
+            raise _unknown(device) from error
+        if found is None:
+            raise HTTPException(404, f"device {device!r} has told nothing of its health yet")
+        return asdict(found) | {"latency_bounds_us": BOUNDS_US}
 
     @routes.delete("/devices/{device}", status_code=204)
     def forget_device(device: str) -> None:

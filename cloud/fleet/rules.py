@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
+from math import inf, isfinite
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf.message import DecodeError
@@ -13,6 +13,7 @@ from cloud.fleet.entities import (
     BadReceipt,
     BadReport,
     Claim,
+    DeviceHealth,
     DeviceTelemetry,
     Known,
     Outcome,
@@ -23,6 +24,7 @@ from cloud.fleet.entities import (
 )
 from protos import topics
 from protos.kit import envelope
+from protos.kit.latency import BUCKETS
 from protos.v1 import report_pb2, uplink_pb2
 
 KEY_BYTES = 32
@@ -138,6 +140,28 @@ def read_telemetry(telemetry: uplink_pb2.Telemetry, now_ms: int) -> DeviceTeleme
     )
 
 
+def read_health(telemetry: uplink_pb2.Telemetry) -> DeviceHealth | None:
+    """What telemetry says of the device and its machine, within what a database can hold; None: nothing."""
+    if not telemetry.HasField("machine"):
+        return None
+    machine = telemetry.machine
+    temperature_c = machine.temperature_c if machine.HasField("temperature_c") else None
+    return DeviceHealth(
+        measured_ms=min(telemetry.measured_ms, MAX_INTEGER),
+        processor=machine.processor if 0 <= machine.processor <= 1 else 0.0,
+        memory=min(machine.memory, MAX_INTEGER),
+        memory_available=min(machine.memory_available, MAX_INTEGER),
+        disk=min(machine.disk, MAX_INTEGER),
+        disk_free=min(machine.disk_free, MAX_INTEGER),
+        temperature_c=temperature_c if temperature_c is None or isfinite(temperature_c) else None,
+        queued_frames=min(telemetry.queued_frames, MAX_INTEGER),
+        frames_dropped=min(telemetry.frames_dropped, MAX_INTEGER),
+        model_crashes=min(telemetry.model_crashes, MAX_INTEGER),
+        uptime_ms=min(telemetry.uptime_ms, MAX_INTEGER),
+        latency_counts=tuple(min(count, MAX_INTEGER) for count in telemetry.latency_counts[:BUCKETS]),
+    )
+
+
 def changed(reported: Reported, stored: Mapping[str, Slot]) -> list[Slot]:
     """The reported slots that differ from what is on record: most reports only repeat it.
 
@@ -179,7 +203,7 @@ def _slot(state: report_pb2.SlotState) -> Slot:
 
 def _variant(row: report_pb2.VariantMeasured) -> VariantMeasured:
     def number(value: float) -> float:
-        return value if 0 <= value < math.inf else 0.0
+        return value if 0 <= value < inf else 0.0
 
     return VariantMeasured(
         variant=_text(row.variant, MAX_VERSION_CHARACTERS),

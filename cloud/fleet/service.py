@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from cloud.fleet import alarms, measured, rules, store
+from cloud.fleet import alarms, health, measured, rules, store
 from cloud.fleet.entities import (
     BadReceipt,
     BadReport,
     Desired,
     Device,
+    DeviceHealth,
     Outcome,
     Presence,
     Receipt,
@@ -57,6 +58,8 @@ class Fleet:
         """Keep a device's newest telemetry. That of a device that never reported is dropped."""
         with self._database.transaction() as transaction:
             store.put_telemetry(transaction, device, rules.read_telemetry(telemetry, now_ms))
+            if told := rules.read_health(telemetry):
+                health.put(transaction, device, told)
 
     def forget(self, device: str) -> None:
         """Forget a device's key, so that one set up anew may take its name. Raises UnknownDevice.
@@ -81,6 +84,13 @@ class Fleet:
             if found is None:
                 raise UnknownDevice(device)
             return _whole(transaction, [found])[0]
+
+    def health(self, device: str) -> DeviceHealth | None:
+        """How a device was when it told last; None: it told nothing of it yet. Raises UnknownDevice."""
+        with self._database.reading() as transaction:
+            if store.known(transaction, device) is None:
+                raise UnknownDevice(device)
+            return health.get(transaction, device)
 
     def receipts(self, outcome: Outcome | None = None, device: str | None = None, limit: int = 1000) -> list[Receipt]:
         """Verified receipts, the newest first."""

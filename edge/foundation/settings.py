@@ -54,6 +54,10 @@ def _checked_uplink(value: str) -> str:
     return value
 
 
+def _checked_monitor(value: str) -> str:
+    return _checked_uplink(value) if value else ""
+
+
 def _checked_api(value: str) -> str:
     if value and not value.startswith(("http://", "https://")):
         raise ValueError("an address of the API begins with http:// or https://")
@@ -236,6 +240,15 @@ class EdgeSettings(BaseSettings):
         default="", description="Secret that goes with them, as Authorization: Bearer; best by the environment."
     )
     webhook_timeout_s: Seconds = Field(default=10.0, description="Seconds that one POST may take.")
+    monitor: Annotated[str, AfterValidator(_checked_monitor)] = Field(
+        default="",
+        description="host:port of a page with /metrics, /healthz and /readyz, such as 127.0.0.1:9464; empty: none.",
+    )
+    uplink_rate: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="Most bytes a second that results are sent with, lest days offline fill the link; "
+        "telemetry goes first; 0: without limit.",
+    )
     report_s: Seconds = Field(default=5.0, description="Seconds between two reports of the state when nothing changes.")
     telemetry_s: Seconds = Field(default=1.0, description="Seconds that one telemetry message covers.")
     trial_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(

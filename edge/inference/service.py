@@ -97,6 +97,15 @@ class Inference:
         """Size of the frames that the serving model takes; None without a model."""
         return self._serving.blueprint.frame_bytes if self._serving else None
 
+    @property
+    def queued(self) -> int:
+        """Frames that sources handed in and that are not settled yet."""
+        return sum(intake.held for intake in self._intakes.values())
+
+    def latency_histogram(self) -> tuple[tuple[int, ...], int]:
+        """Frames since the start by their latency, in the buckets of `protos.kit.latency`, and its sum, µs."""
+        return self._latencies.histogram()
+
     async def run(self) -> None:
         """Work for ever. Run it once; frames of a cancelled run are not settled, their sources hand them in again."""
         try:

@@ -26,5 +26,20 @@ class Place:
     variant: str
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One place as people ask for it. role: committed, on trial, former, rolled back, spare or empty.
+
+    installed: None if it is empty or no longer whole. placed_ms: Unix time when the model came into it.
+    """
+
+    slot: str
+    name: str
+    role: str
+    place: Place | None = None
+    installed: Installed | None = None
+    placed_ms: int = 0
+
+
 class WrongStep(Exception):
     """A step that makes no sense now: nothing is staged, or no trial runs. Nothing was changed."""

@@ -19,11 +19,15 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """A place is "a" or "b"; empty: none. former: was committed before, and lies there still."""
+    """A place is "a" or "b"; empty: none. former: was committed before, and lies there still.
+
+    recalled: digest in hex of the manifest that the device was told to go back from; until another is committed.
+    """
 
     committed: str = ""
     trial: str = ""
     former: str = ""
+    recalled: str = ""
     places: dict[str, Place] = field(default_factory=dict)
 
     @property
@@ -42,7 +46,13 @@ class Journal:
 
     def with_committed(self, name: str) -> Journal:
         """Place `name` is committed; what was committed before may be needed again if its bytes decay."""
-        return replace(self, committed=name, trial="", former=self.committed if self.committed != name else self.former)
+        former = self.committed if self.committed != name else self.former
+        return replace(self, committed=name, trial="", former=former, recalled="")
+
+    def gone_back(self) -> Journal:
+        """The former place is committed again; what was committed lies there still, but nothing falls back on it."""
+        recalled = self.places[self.committed].manifest if self.committed else ""
+        return replace(self, committed=self.former, trial="", former="", recalled=recalled)
 
     def fallen_back(self) -> Journal:
         """The former place is committed again; what lies in the one that decayed does not count."""
@@ -55,7 +65,7 @@ def read(folder: Path) -> Journal:
         content = json.loads((folder / FILE).read_text())
         places = {name: Place(**place) for name, place in content["places"].items() if name in PLACES}
         roles = {role: _known(content.get(role, ""), places) for role in ("committed", "trial", "former")}
-        return Journal(**roles, places=places)
+        return Journal(**roles, recalled=str(content.get("recalled", "")), places=places)
     except FileNotFoundError:
         return Journal()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -9,16 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import structlog
-from google.protobuf.message import DecodeError
 
 from edge.models import journal
 from edge.models.entities import Installed, Place, WrongStep
 from edge.models.journal import Journal
-from protos.kit.files import digest_of, remove_leftovers, sync_folder, write_durably
-from protos.v1.manifest_pb2 import Manifest
-
-MANIFEST_FILE = "manifest.pb"
-MODEL_FILE = "model.tflite"
+from edge.models.places import MANIFEST_FILE, MODEL_FILE, proven
+from protos.kit.files import remove_leftovers, sync_folder, write_durably
 
 log = structlog.get_logger()
 
@@ -112,9 +108,20 @@ class ModelStore:
         if self._journal.trial:
             self._write(replace(self._journal, trial=""))
 
+    @property
+    def recalled(self) -> str:
+        """Digest in hex of the manifest that this device was told to go back from since the last commit."""
+        return self._journal.recalled
+
+    def recall(self) -> None:
+        """The model that was committed before is the device's model again. Raises WrongStep if it is not here whole."""
+        if self._proven(self._journal.former) is None:
+            raise WrongStep("no model that was committed before lies whole on this device")
+        self._write(self._journal.gone_back())
+
     def clear(self) -> None:
         """No model is committed any more; the files stay until they are replaced."""
-        self._write(replace(self._journal, committed="", trial="", former=""))
+        self._write(replace(self._journal, committed="", trial="", former="", recalled=""))
         self._staged = ""
 
     def _write(self, wanted: Journal) -> None:
@@ -134,26 +141,7 @@ class ModelStore:
 
     def _proven(self, name: str) -> Installed | None:
         place = self._journal.places.get(name)
-        return _read(self._folder / name, place) if place else None
-
-
-def _read(folder: Path, place: Place) -> Installed | None:
-    """Flash wears out: what lies here is believed only as far as its digests hold."""
-    try:
-        payload = (folder / MANIFEST_FILE).read_bytes()
-        _check("manifest", hashlib.sha256(payload).digest(), bytes.fromhex(place.manifest))
-        manifest = Manifest.FromString(payload)
-        variant = next(variant for variant in manifest.variants if variant.name == place.variant)
-        _check("model", digest_of(folder / MODEL_FILE), variant.artifact.digest)
-    except (OSError, ValueError, DecodeError, StopIteration) as error:
-        log.error("a model on this device is damaged and is not used", folder=str(folder), error=repr(error))
-        return None
-    return Installed(bytes.fromhex(place.manifest), manifest, variant, folder / MODEL_FILE)
-
-
-def _check(what: str, found: bytes, wanted: bytes) -> None:
-    if found != wanted:
-        raise ValueError(f"the {what}'s digest is wrong")
+        return proven(self._folder / name, place) if place else None
 
 
 def _copy_durably(source: Path, target: Path) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from edge.models.service import ModelStore
+from edge.models import places
+from edge.models.entities import Installed
 from edge.reporting import rules
 from edge.update import record
-from edge.update.entities import Progress, Running, Update
+from edge.update import rules as update_rules
+from edge.update.entities import Progress, Recalled, Running, Update
 from edge.update.memory import Memory
 from edge.update.tables import Tables
-from edge.uplink.entities import OutboxFailed
-from edge.uplink.outbox import Outbox
+from edge.uplink import peek
 from protos.topics import DEFAULT_SLOT
 
 
@@ -30,9 +31,12 @@ def _slots(folder: Path) -> set[str]:
 
 def _slot(update_file: Path, models: Path) -> dict[str, object]:
     update, notice = _update(update_file)
-    running = _running(models)
-    table = Tables(models).of(running.manifest) if running else None
-    return rules.status(update, notice, running, Progress(), table=table)
+    installed = places.committed(models)
+    found = update_rules.discrepancy(update, places.recalled(models), installed.digest if installed else b"")
+    if isinstance(found, Recalled):  # told to go back, and ended before that was remembered
+        update, _ = update_rules.decide(update, found, update.since_ms)
+    table = Tables(models).of(installed.digest) if installed else None
+    return rules.status(update, notice, _running(installed), Progress(), table=table)
 
 
 def _update(file: Path) -> tuple[Update, str]:
@@ -44,8 +48,7 @@ def _update(file: Path) -> tuple[Update, str]:
         return Update(), str(error)
 
 
-def _running(models: Path) -> Running | None:
-    installed = ModelStore(models).running()
+def _running(installed: Installed | None) -> Running | None:
     if installed is None:
         return None
     manifest = installed.manifest
@@ -53,14 +56,5 @@ def _running(models: Path) -> Running | None:
 
 
 def _depth(file: Path) -> dict[str, int] | None:
-    """None if it cannot be told, since the file is in use or damaged."""
-    if not file.exists():
-        return {"rows": 0, "bytes": 0, "dropped": 0}
-    try:
-        outbox = Outbox.open(file, max_bytes=2**62)
-    except OutboxFailed:
-        return None
-    try:
-        return asdict(outbox.depth())
-    finally:
-        outbox.close()
+    depth = peek.depth(file)
+    return asdict(depth) if depth else None

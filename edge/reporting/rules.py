@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edge.foundation.machine import Measured
 from edge.inference.entities import Stats
+from edge.update import variants
 from edge.update.entities import Progress, Running, State, Update
-from edge.update.variants import Measured, Table
+from edge.update.variants import Table
 from protos.v1 import report_pb2, uplink_pb2
 from protos.v1.manifest_pb2 import Signed
+from protos.v1.uplink_pb2 import Machine
 
 STATES = {
     State.IDLE: report_pb2.UPDATE_STATE_IDLE,
@@ -66,6 +69,32 @@ def status(
     }
 
 
+LOOP_HANGS_S = 15.0
+WORKER_LOST_S = 120.0
+"""A model's process is started again by itself, with pauses of up to half a minute; after so long it is not."""
+
+
+def lifelessness(since_beat_s: float, worker_lost_s: float) -> str:
+    """What does not live, if the event loop last moved so long ago and the model is so long without a process."""
+    if since_beat_s > LOOP_HANGS_S:
+        return f"the agent's event loop has not moved for {since_beat_s:.0f} s"
+    if worker_lost_s > WORKER_LOST_S:
+        return f"the model has been without a process for {worker_lost_s:.0f} s"
+    return ""
+
+
+def machine(measured: Measured) -> Machine:
+    """The machine's state in the contract's words."""
+    return Machine(
+        processor=measured.processor,
+        memory=measured.memory,
+        memory_available=measured.memory_available,
+        disk=measured.disk,
+        disk_free=measured.disk_free,
+        temperature_c=measured.temperature_c,
+    )
+
+
 def resident_bytes(statm: str, page_bytes: int) -> int:
     """Resident memory from the text of /proc/PID/statm; 0 if it is not that."""
     fields = statm.split()
@@ -99,7 +128,7 @@ def together(stats: Sequence[Stats]) -> Stats:
     )
 
 
-def _measured(row: Measured) -> report_pb2.VariantMeasured:
+def _measured(row: variants.Measured) -> report_pb2.VariantMeasured:
     return report_pb2.VariantMeasured(
         variant=row.variant,
         problem=row.problem,
@@ -111,7 +140,7 @@ def _measured(row: Measured) -> report_pb2.VariantMeasured:
     )
 
 
-def _variant(row: Measured) -> dict[str, object]:
+def _variant(row: variants.Measured) -> dict[str, object]:
     return {
         "variant": row.variant,
         "problem": row.problem,

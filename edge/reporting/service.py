@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edge.foundation import clock
+from edge.foundation.machine import Machine
 from edge.foundation.version import agent_version
 from edge.identity.service import DeviceIdentity
 from edge.inference.service import Inference
 from edge.reporting import rules
 from edge.update.service import Updater
 from edge.uplink.outbox import Outbox
+from protos.kit.latency import BUCKETS
 from protos.v1.report_pb2 import Report, SlotState
 from protos.v1.uplink_pb2 import Telemetry
 
@@ -43,15 +46,33 @@ class Parts:
     alarms: Callable[[], Sequence[str]]
     hardware: str = ""
 
+    @property
+    def main(self) -> SlotParts:
+        """Of the device's main slot."""
+        return next(iter(self.slots.values()))
+
+    @property
+    def updater(self) -> Updater:
+        """Of the device's main slot."""
+        return self.main.updater
+
+    @property
+    def inference(self) -> Inference:
+        """Of the device's main slot."""
+        return self.main.inference
+
 
 class Reporter:
     """Reads the parts; changes nothing."""
 
-    def __init__(self, identity: DeviceIdentity, labels: Mapping[str, str], parts: Parts) -> None:
+    def __init__(self, identity: DeviceIdentity, labels: Mapping[str, str], parts: Parts, folder: Path) -> None:
         self._identity = identity
         self._labels = labels
         self._parts = parts
         self._version = agent_version()
+        self._machine = Machine(folder)
+        self._counted: tuple[int, ...] = (0,) * BUCKETS
+        self._started_ns = time.monotonic_ns()
 
     def report(self) -> Report:
         """The whole reported state of this moment."""
@@ -69,7 +90,7 @@ class Reporter:
 
     def telemetry(self, interval_s: float) -> Telemetry:
         """What was measured since the last call, `interval_s` ago."""
-        slots, depth, running = self._parts.slots, self._parts.outbox.depth(), self._main.updater.running
+        slots, depth, running = self._parts.slots, self._parts.outbox.depth(), self._parts.updater.running
         found = {name: slot.inference.stats() for name, slot in slots.items()}
         stats = rules.together(list(found.values()))
         each = (rules.slot_telemetry(name, found[name], slot.updater.running) for name, slot in slots.items())
@@ -88,8 +109,18 @@ class Reporter:
             version=running.version if running else 0,
             frames_dropped=stats.dropped,
             model_crashes=stats.crashes,
+            machine=rules.machine(self._machine.look()),
+            latency_counts=self._latency_counts(),
+            queued_frames=sum(slot.inference.queued for slot in slots.values()),
+            uptime_ms=(time.monotonic_ns() - self._started_ns) // 1_000_000,
             slots=each if len(slots) > 1 else (),
         )
+
+    def _latency_counts(self) -> list[int]:
+        """Of the interval."""
+        of_slots = [slot.inference.latency_histogram()[0] for slot in self._parts.slots.values()]
+        before, self._counted = self._counted, tuple(map(sum, zip(*of_slots, strict=True)))
+        return [now - then for now, then in zip(self._counted, before, strict=True)]
 
     def status(self) -> dict[str, object]:
         """For people on the device, as JSON."""
@@ -107,10 +138,6 @@ class Reporter:
             "others": [{"slot": name, **status} for name, status in zip(names, others, strict=True)],
             "outbox": asdict(self._parts.outbox.depth()),
         }
-
-    @property
-    def _main(self) -> SlotParts:
-        return next(iter(self._parts.slots.values()))
 
 
 def _state(name: str, slot: SlotParts) -> SlotState:

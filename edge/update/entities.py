@@ -162,11 +162,27 @@ class Delayed:
 
 
 @dataclass(frozen=True, slots=True)
+class Recalled:
+    """A person on the device told it to go back to the model before."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decayed:
+    """The committed model is no longer whole on this device's disk. It is obtained again."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Restarted:
     """The agent began anew with what it remembered."""
 
 
-Event = Desired | Obtained | Settled | Proved | TakenOver | Held | Unfit | Broke | Delayed | Restarted
+Event = (
+    Desired | Obtained | Settled | Proved | TakenOver | Held | Unfit | Broke | Delayed | Recalled | Decayed | Restarted
+)
 
 
 class IllegalEvent(Exception):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from edge.update.entities import (
     Broke,
+    Decayed,
     Delayed,
     Desired,
     Effect,
@@ -16,6 +17,7 @@ from edge.update.entities import (
     Obtained,
     Proof,
     Proved,
+    Recalled,
     Restarted,
     Settled,
     State,
@@ -26,6 +28,9 @@ from edge.update.entities import (
 
 Effects = tuple[Effect, ...]
 
+RECALLED = "rolled back by a person on the device"
+DECAYED = "the committed model is damaged on this device's disk: it is fetched again"
+
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 MOST_TAKEOVERS = 5
@@ -35,6 +40,7 @@ MOST_TAKEOVERS = 5
 TABLE: Mapping[State, Mapping[type[Event], tuple[State, Effects]]] = {
     State.IDLE: {
         Desired:   (State.DOWNLOADING, (Effect.OBTAIN,)),
+        Recalled:  (State.IDLE,        (Effect.GO_BACK,)),
         Restarted: (State.IDLE,        ()),
     },
     State.DOWNLOADING: {
@@ -43,6 +49,7 @@ TABLE: Mapping[State, Mapping[type[Event], tuple[State, Effects]]] = {
         Settled:   (State.COMMITTED,   (Effect.SIGN,)),
         Unfit:     (State.REFUSED,     (Effect.SIGN,)),
         Delayed:   (State.DOWNLOADING, (Effect.PAUSE, Effect.OBTAIN)),
+        Recalled:  (State.DOWNLOADING, (Effect.GO_BACK, Effect.OBTAIN)),
         Restarted: (State.DOWNLOADING, (Effect.OBTAIN,)),
     },
     State.VERIFYING: {
@@ -51,6 +58,7 @@ TABLE: Mapping[State, Mapping[type[Event], tuple[State, Effects]]] = {
         Settled:   (State.COMMITTED,   (Effect.SIGN,)),
         Unfit:     (State.REFUSED,     (Effect.SIGN,)),
         Delayed:   (State.DOWNLOADING, (Effect.PAUSE, Effect.OBTAIN)),
+        Recalled:  (State.DOWNLOADING, (Effect.GO_BACK, Effect.OBTAIN)),
         Restarted: (State.DOWNLOADING, (Effect.OBTAIN,)),
     },
     State.STAGED: {
@@ -59,6 +67,7 @@ TABLE: Mapping[State, Mapping[type[Event], tuple[State, Effects]]] = {
         Unfit:     (State.REFUSED,     (Effect.GO_BACK, Effect.SIGN)),
         Broke:     (State.ROLLED_BACK, (Effect.GO_BACK, Effect.SIGN)),
         Delayed:   (State.DOWNLOADING, (Effect.GO_BACK, Effect.PAUSE, Effect.OBTAIN)),
+        Recalled:  (State.ROLLED_BACK, (Effect.GO_BACK, Effect.SIGN)),
         Restarted: (State.DOWNLOADING, (Effect.OBTAIN,)),
     },
     State.TRIAL: {
@@ -66,18 +75,23 @@ TABLE: Mapping[State, Mapping[type[Event], tuple[State, Effects]]] = {
         Held:      (State.COMMITTED,   (Effect.SIGN,)),
         Broke:     (State.ROLLED_BACK, (Effect.GO_BACK, Effect.SIGN)),
         Delayed:   (State.TRIAL,       (Effect.PAUSE, Effect.HOLD)),
+        Recalled:  (State.ROLLED_BACK, (Effect.GO_BACK, Effect.SIGN)),
         Restarted: (State.DOWNLOADING, (Effect.OBTAIN,)),
     },
     State.COMMITTED: {
         Desired:   (State.DOWNLOADING, (Effect.OBTAIN,)),
+        Recalled:  (State.ROLLED_BACK, (Effect.GO_BACK, Effect.SIGN)),
+        Decayed:   (State.DOWNLOADING, (Effect.OBTAIN,)),
         Restarted: (State.COMMITTED,   ()),
     },
     State.REFUSED: {
         Desired:   (State.DOWNLOADING, (Effect.OBTAIN,)),
+        Recalled:  (State.REFUSED,     (Effect.GO_BACK,)),
         Restarted: (State.REFUSED,     ()),
     },
     State.ROLLED_BACK: {
         Desired:   (State.DOWNLOADING, (Effect.OBTAIN,)),
+        Recalled:  (State.ROLLED_BACK, (Effect.GO_BACK,)),
         Restarted: (State.ROLLED_BACK, ()),
     },
 }
@@ -102,6 +116,17 @@ def resumption(update: Update) -> Event:
     if in_use and update.takeovers >= MOST_TAKEOVERS:
         return Broke(f"the agent ended {update.takeovers} times while this model was taken into use")
     return Restarted()
+
+
+def discrepancy(update: Update, recalled: bytes, running: bytes) -> Event | None:
+    """What the models on the disk tell that the remembered update does not: the agent ended between, or flash decayed.
+
+    Manifest digests, recalled: of the model that a person went back from; running: of that which serves; empty: none.
+    """
+    wanted = update.target.manifest if update.target else b""
+    if update.state is not State.COMMITTED or not wanted or running == wanted:
+        return None
+    return Recalled(RECALLED) if recalled == wanted else Decayed(DECAYED)
 
 
 def known_proof(update: Update) -> Proof | None:
@@ -135,6 +160,12 @@ def _learn(update: Update, event: Event) -> Update:
             # A take-over that was given up in order is none that ended the agent.
             takeovers = update.takeovers - (update.state is State.STAGED)
             learnt = replace(learnt, reason=reason, attempts=update.attempts + 1, takeovers=takeovers)
+        case Recalled(reason):
+            # What was never used here, or was gone back from before, keeps its own reason and receipt.
+            is_gone_back = update.state in {State.STAGED, State.TRIAL, State.COMMITTED}
+            learnt = replace(learnt, reason=reason) if is_gone_back else update
+        case Decayed(reason):
+            learnt = replace(learnt, reason=reason, receipt=b"", takeovers=0)
         case Restarted():
             learnt = update
     return learnt

@@ -10,8 +10,9 @@ from dataclasses import replace
 import structlog
 
 from edge.foundation.disk import told
+from edge.models.entities import WrongStep
 from edge.update import deployment, receipts, rules
-from edge.update.entities import Delayed, Desired, Effect, Event, Progress, Running, Target, Update
+from edge.update.entities import Delayed, Desired, Effect, Event, Progress, Recalled, Running, State, Target, Update
 from edge.update.memory import Memory
 from edge.update.receipts import Sign
 from edge.update.rules import Effects, decide
@@ -34,6 +35,7 @@ class Updater:
         self._sign = sign
         self._clock_ms = clock_ms
         self._newer: Target | None = None
+        self._recall: asyncio.Future[None] | None = None
         self._bell = asyncio.Event()
         self.update = memory.load()
         self.notice = ""
@@ -60,7 +62,9 @@ class Updater:
 
         Raises NotForUs for an old generation, Expired for one that came too late.
         """
-        known = max(self.update.generation, self._newer.generation if self._newer else 0)
+        newer = self._newer.generation if self._newer else 0
+        # What was lost with a damaged file may be asked for again, nothing older.
+        known = max(self.update.generation, newer, self._memory.floor - 1)
         deployment.check_generation(target, known)
         try:
             deployment.check_expiry(target, self._clock_ms(), self.update.target.issued_ms if self.update.target else 0)
@@ -70,25 +74,41 @@ class Updater:
         self._newer = target
         self._bell.set()
 
+    async def recall(self) -> None:
+        """Go back to the model that was committed before, now. A later generation of what is desired takes over again.
+
+        Raises WrongStep if there is none, OSError if that cannot be written down; then nothing has changed.
+        """
+        if self._recall is None:
+            self._recall = asyncio.get_running_loop().create_future()
+            self._bell.set()
+        await asyncio.shield(self._recall)
+
     async def serve(self) -> None:
         """Have the committed model answer. It needs neither broker nor cloud."""
         await self._steps.serve_committed()
         if not self.running and self.update.proven:
-            self._tell("the committed model is damaged on this device's disk: deploy again")
+            self._tell("no committed model can be used on this device")
 
     async def run(self) -> None:
         """Go on where the last run ended, then do what is desired, until cancelled."""
-        effects = await self._apply(rules.resumption(self.update))
+        running = self.running.manifest if self.running else b""
+        found = rules.discrepancy(self.update, self._steps.recalled, running)
+        effects = await self._apply(found or rules.resumption(self.update))
         while True:
-            effects = await self._apply(await self._next(effects))
+            event = await self._next(effects)
+            effects = await (self._apply(event) if event else self._go_back(effects))
 
-    async def _next(self, effects: Effects) -> Event:
-        """What happens next: the work at hand comes to an event, unless a newer deployment arrives before."""
+    async def _next(self, effects: Effects) -> Event | None:
+        """What happens next: the work at hand comes to an event, unless a newer deployment arrives before.
+
+        None: a person wants the former model back.
+        """
         if not effects:
             await self._bell.wait()
         elif (event := await self._unless_newer(self._work(effects))) is not None:
             return event
-        return self._arrived()
+        return None if self._recall else self._arrived()
 
     async def _unless_newer(self, work: Coroutine[None, None, Event]) -> Event | None:
         task = asyncio.create_task(work, name="update step")
@@ -107,6 +127,21 @@ class Updater:
         self._bell.clear()
         self.notice = ""
         return Desired(target)
+
+    async def _go_back(self, effects: Effects) -> Effects:
+        """As a person has told. Returns the work that is left to do: what it was before if there is no way back."""
+        asked, self._recall = self._recall, None
+        assert asked, "the bell rings for a person, too"
+        if not self._newer:
+            self._bell.clear()
+        try:
+            await self._steps.recall(in_use=self.update.state in {State.STAGED, State.TRIAL})
+        except (WrongStep, OSError) as error:
+            asked.set_exception(error)
+            return effects
+        effects = await self._apply(Recalled(rules.RECALLED))
+        asked.set_result(None)
+        return effects
 
     async def _work(self, effects: Effects) -> Event:
         if Effect.PAUSE in effects:

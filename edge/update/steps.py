@@ -15,7 +15,7 @@ from edge.delivery.entities import Rejected
 from edge.foundation.disk import told
 from edge.inference.entities import BadModel, Blueprint
 from edge.inference.service import Inference
-from edge.models.entities import Installed
+from edge.models.entities import Installed, WrongStep
 from edge.models.service import ModelStore
 from edge.update import deployment, prover, rules, variants
 from edge.update.choice import Choice
@@ -151,6 +151,21 @@ class Steps:
         except OSError as error:
             # Nothing commits this trial any more: staging ends it, and so does the next start.
             log.warning("the end of the trial is not written yet", error=str(error))
+
+    @property
+    def recalled(self) -> bytes:
+        """Digest of the manifest that this device was told to go back from since the last commit."""
+        return bytes.fromhex(self._models.recalled)
+
+    async def recall(self, *, in_use: bool) -> None:
+        """Have the model before be the device's model again; `in_use`: a new one is tried and not committed yet.
+
+        It answers after `go_back`. Raises WrongStep if there is none, or OSError.
+        """
+        if not in_use:
+            await _finished(self._models.recall)
+        elif await _finished(self._models.running) is None:
+            raise WrongStep("the model on trial is the first one that this device has")
 
     async def _work(self, effect: Effect, update: Update, target: Target) -> Event:
         match effect:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from enum import StrEnum
 
 import grpc.aio
@@ -53,7 +54,12 @@ class _Cut(Exception):
 
 
 class Uplink:
-    """One device's connection to the cloud, for as long as `run` runs."""
+    """One device's connection to the cloud, for as long as `run` runs.
+
+    rate: most bytes of results a second, from the next connection on; 0: without limit.
+    """
+
+    rate = 0.0
 
     def __init__(
         self,
@@ -102,7 +108,8 @@ class Uplink:
     async def _connect(self, attempt: int) -> int:
         """One stream from greeting to end; returns the number of the next attempt."""
         began = asyncio.get_running_loop().time()
-        self._stream = stream = _Stream(self._device, self._outbox, self._wake, self._take_telemetry, self._log)
+        parts = (self._device, self._outbox, self._wake, self._take_telemetry, self._log)
+        self._stream = stream = _Stream(*parts, rate=self.rate)
         try:
             async with grpc.aio.insecure_channel(self._target, options=_options(self._keep_alive)) as channel:
                 await stream.run(UplinkStub(channel).Connect())  # type: ignore[no-untyped-call]
@@ -128,6 +135,8 @@ class _Stream:
         wake: asyncio.Event,
         take_telemetry: Callable[[], Telemetry | None],
         logger: structlog.typing.FilteringBoundLogger,
+        *,
+        rate: float,
     ) -> None:
         self.welcomed = False
         self.settled = False
@@ -136,6 +145,8 @@ class _Stream:
         self._wake = wake  # something may be sent: new results, telemetry, room in the window
         self._take_telemetry = take_telemetry
         self._log = logger
+        self._rate = rate
+        self._paid_until = 0.0  # when the rate has room for the next batch
         self._done = asyncio.Event()  # more is settled than is deleted
         self._window = Window(size=0, sent=0, done=0)
         self._max_bytes = MAX_GRPC_BYTES
@@ -215,18 +226,33 @@ class _Stream:
 
     async def _send_some(self, call: _Call) -> bool:
         await self._silence()
-        if telemetry := self._take_telemetry():
-            await call.write(UplinkMessage(telemetry=telemetry))
+        await self._tell_health(call)
         await self._say_books(call, at_least_s=BOOKS_S)
         if not self._window.room or self._window.sent >= self._outbox.ledger.last_seq:
             return False
         limit = min(self._window.room, READ_AT_ONCE)
         batches = await asyncio.to_thread(self._outbox.after, self._window.sent, limit)
         for batch in batches:
+            await self._pace(call)
             await self._silence()
             if batch.last_seq > self._window.sent:  # else acknowledged meanwhile
                 await self._send_batch(call, batch)
         return bool(batches)
+
+    async def _tell_health(self, call: _Call) -> None:
+        if telemetry := self._take_telemetry():
+            await call.write(UplinkMessage(telemetry=telemetry))
+
+    async def _pace(self, call: _Call) -> None:
+        """Keep to the rate; meanwhile, and before each batch, the newest health goes: old results can wait."""
+        loop = asyncio.get_running_loop()
+        await self._tell_health(call)
+        while (left := self._paid_until - loop.time()) > 0:
+            self._wake.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._wake.wait()
+            await self._tell_health(call)
 
     async def _send_batch(self, call: _Call, batch: StoredBatch) -> None:
         if len(batch.payload) > self._max_bytes:
@@ -238,6 +264,9 @@ class _Stream:
         if rules.follows_gap(self._window, batch):
             await self._say_books(call)
         self._window = rules.send(self._window, batch)
+        self._paid_until = rules.paid_until(
+            self._paid_until, asyncio.get_running_loop().time(), len(batch.payload), self._rate
+        )
         await call.write(UplinkMessage(batch=_message(batch, packed=self._packs)))
 
     async def _say_books(self, call: _Call, at_least_s: float = 0.0) -> None:

@@ -123,6 +123,11 @@ def quarantined(window: Window, first_seq: int) -> Window:
     return _advanced(replace(window, flights=flights))
 
 
+def paid_until(before_s: float, now_s: float, size: int, rate: float) -> float:
+    """When, on the same clock, the next batch may go after one of `size` bytes went now, at `rate` bytes a second."""
+    return max(before_s, now_s) + size / rate if rate else now_s
+
+
 def backoff_s(attempt: int, chance: float) -> float:
     """Seconds before connection `attempt` (from 0): capped exponential backoff, full jitter by `chance` in [0, 1)."""
     return chance * min(LONGEST_DELAY_S, FIRST_DELAY_S * float(2 ** min(attempt, 16)))

@@ -281,3 +281,18 @@ def test_the_real_ingest_stores_every_result_under_its_number(database_url: str,
             return cloud.stored(epoch=outbox.epoch)
 
     assert asyncio.run(main()) == list(range(1, 1001))
+
+
+def test_at_a_limited_rate_health_overtakes_the_results_that_wait(outbox: Outbox) -> None:
+    ingest, names = SimulatedIngest(), append(outbox, 1, 3)
+
+    async def main() -> None:
+        async with listening(ingest) as port, streaming(outbox, port) as uplink:
+            uplink.rate = 1.0
+            await until_true(lambda: len(ingest.payloads) == 1)
+            for number in (1, 2):
+                uplink.offer_telemetry(Telemetry(inferences=number))
+                await until_true(lambda number=number: len(ingest.telemetry) == number)  # type: ignore[misc]
+            assert ingest.payloads == names[:1]  # at a byte a second the next one is not due yet
+
+    asyncio.run(main())

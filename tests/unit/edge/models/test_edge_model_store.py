@@ -327,3 +327,40 @@ def test_a_full_disk_while_staging_leaves_the_committed_model(tmp_path: Path, mo
     assert running(store) == running(opened(tmp_path)) == NEW
     take(store, tmp_path, THIRD)
     assert running(store) == THIRD
+
+
+def test_a_recall_puts_the_former_model_back_and_remembers_which_one_was_left(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    take(store, tmp_path, OLD)
+    take(store, tmp_path, NEW)
+    store.recall()
+    again = opened(tmp_path)
+    assert (running(again), again.recalled) == (OLD, digest_of(NEW).hex())
+    take(again, tmp_path, THIRD)
+    assert again.recalled == ""
+
+
+def test_a_recall_to_a_model_that_has_decayed_changes_nothing(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    take(store, tmp_path, OLD)
+    former = store.running()
+    take(store, tmp_path, NEW)
+    assert former
+    flip(former.path)
+    with pytest.raises(WrongStep):
+        store.recall()
+    assert running(opened(tmp_path)) == NEW
+
+
+def test_a_kill_at_any_instruction_of_a_recall_leaves_one_of_the_two_models(tmp_path: Path) -> None:
+    def prepare() -> None:
+        store = opened(tmp_path)
+        take(store, tmp_path, OLD)
+        take(store, tmp_path, NEW)
+
+    seen = set()
+    for _ in each_kill(prepare, lambda: opened(tmp_path).recall()):
+        store = opened(tmp_path)
+        seen.add(running(store))
+        assert (running(store), store.recalled) in {(OLD, digest_of(NEW).hex()), (NEW, "")}
+    assert NEW in seen

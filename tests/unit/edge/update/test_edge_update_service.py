@@ -91,12 +91,13 @@ class Device:
         (folder / "shelf").mkdir()
         self.shelf = Shelf(folder / "shelf")
         self.now_ms = NOW_MS
+        self.trial_s = 0.0
         self.seen: list[Update] = []
 
     def boot(self, outbox: Outbox) -> Updater:
         self.inference = Inference(outbox, start=in_thread.start)
         store = ModelStore.open(self.folder / "models", "default")
-        limits = Limits(trial_s=0.0, golden_timeout_s=60, threads=1)
+        limits = Limits(trial_s=self.trial_s, golden_timeout_s=60, threads=1)
         steps = Steps(self.shelf, store, self.inference, limits, FACTS, prove=prove_here)
         updater = Updater("edge-1", Memory(self.folder, "default"), steps, sign, lambda: self.now_ms)
         updater.on_change = lambda: self.seen.append(updater.update)
@@ -167,7 +168,7 @@ def target(generation: int, manifest: bytes, version: int = 1, model: str = "tin
     return Target("default", model, version, manifest, generation, NOW_MS - 1000, expires_ms, rollout="")
 
 
-GOOD = [tiny_models.int8(tiny_models.weights() * scale) for scale in (1.0, 0.9)]
+GOOD = [tiny_models.int8(tiny_models.weights() * scale) for scale in (1.0, 0.9, 0.8)]
 BAD = tiny_models.int8(tiny_models.weights(shift=1))
 
 
@@ -415,13 +416,71 @@ def test_a_damaged_memory_is_set_aside_and_the_committed_model_serves_on(device:
     assert memory.with_name(memory.name + ".damaged").exists()
 
 
-def test_a_committed_model_that_rots_on_the_disk_is_not_used_and_the_device_says_so(device: Device) -> None:
-    device.settle(target(1, good(device)))
+def rot(device: Device) -> None:
     for file in (device.folder / "models").rglob("*.tflite"):
         file.write_bytes(b"rot")
-    updater = device.settle()
+
+
+def test_a_committed_model_that_rots_on_the_disk_is_not_used_and_the_device_says_so(device: Device) -> None:
+    device.settle(target(1, good(device)))
+    rot(device)
+    device.shelf.fault = NotDelivered("manifest has not come")
+
+    async def scenario(updater: Updater) -> Updater:
+        assert "no committed model can be used" in updater.notice
+        await until(lambda: updater.update.attempts > 0)
+        return updater
+
+    updater = device.live(scenario)
     assert updater.running is None
-    assert "damaged" in updater.notice
+    assert any("damaged on this device's disk: it is fetched again" in update.reason for update in device.seen)
+
+
+@pytest.mark.parametrize("versions", [1, 2])
+def test_a_committed_model_that_rots_in_every_place_is_fetched_again_by_itself(device: Device, versions: int) -> None:
+    digests = [good(device, number) for number in range(1, versions + 1)]
+    device.settle(*(target(number, digest, number) for number, digest in enumerate(digests, 1)))
+    rot(device)
+
+    async def scenario(updater: Updater) -> Updater:
+        await until(lambda: updater.update.state is State.COMMITTED and updater.running is not None)
+        return updater
+
+    updater = device.live(scenario)
+    assert updater.running == Running("tiny", versions, digests[-1])
+    assert receipt(updater.update).generation == versions
+
+
+def test_a_model_that_rots_is_fetched_again_while_the_former_serves(device: Device) -> None:
+    first, second = good(device), good(device, 2)
+    device.settle(target(1, first), target(2, second, version=2))
+    (device.folder / "models" / "default" / "b" / "model.tflite").write_bytes(b"rot")
+    device.shelf.stuck = True
+
+    async def scenario(updater: Updater) -> Updater:
+        await until(lambda: updater.update.state is State.DOWNLOADING)
+        assert updater.running == Running("tiny", 1, first)
+        device.shelf.stuck = False
+        updater.desire(target(3, second, version=2))
+        await ended(updater, 3)
+        return updater
+
+    assert device.live(scenario).running == Running("tiny", 2, second)
+
+
+def test_with_a_damaged_memory_an_old_generation_is_still_refused_and_the_lost_one_taken_again(device: Device) -> None:
+    first, second = good(device), good(device, 2)
+    device.settle(target(1, first), target(2, second, version=2))
+    Memory(device.folder, "default").path.write_bytes(b"{")
+
+    async def scenario(updater: Updater) -> Updater:
+        with pytest.raises(deployment.NotForUs, match="generation 1 is not newer"):
+            updater.desire(target(1, first))
+        updater.desire(target(2, second, version=2))
+        await ended(updater, 2)
+        return updater
+
+    assert device.live(scenario).update.state is State.COMMITTED
 
 
 @pytest.mark.parametrize(

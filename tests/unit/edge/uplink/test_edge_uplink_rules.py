@@ -158,3 +158,20 @@ def test_the_count_of_attempts_begins_again_after_a_stream_that_was_of_use(
 def test_a_server_cannot_silence_a_device_for_days() -> None:
     assert rules.pause_s(250) == 0.25
     assert rules.pause_s(2**32 - 1) == rules.LONGEST_PAUSE_S
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.integers(1, 100_000)), min_size=1, max_size=30), st.floats(1.0, 1e6))
+def test_batches_that_each_wait_for_their_time_keep_to_the_rate(sends: list[tuple[float, int]], rate: float) -> None:
+    now_s = paid_until = 0.0
+    sent = []
+    for wait_s, size in sends:
+        now_s = max(now_s + wait_s, paid_until)
+        sent.append((now_s, size))
+        paid_until = rules.paid_until(paid_until, now_s, size, rate)
+    for index, (began_s, _) in enumerate(sent):
+        before_last = sum(size for _, size in sent[index:-1])
+        assert sent[-1][0] - began_s >= before_last / rate * (1 - 1e-9) - 1e-6
+
+
+def test_without_a_rate_nothing_waits() -> None:
+    assert rules.paid_until(0.0, 5.0, 10**9, 0) == 5.0
