@@ -12,7 +12,7 @@ from cloud.training.rules import GOLDEN_FRAMES, choose_golden, margins
 from edge.inference.engine import Engine, tensor_specs
 from edge.inference.golden import expected
 from protos.kit.sketches import Tally, channels_of
-from protos.v1.manifest_pb2 import GoldenVector, Preprocessing, Variant
+from protos.v1.manifest_pb2 import DELEGATE_DEFAULT, DELEGATE_NONE, GoldenVector, Preprocessing, Variant
 from protos.v1.sketches_pb2 import Reference
 
 # What a golden output may differ by between processors: kernels round differently, by a step in each layer.
@@ -45,19 +45,23 @@ def judge(
     threads: int = 1,
     *,
     steps: Preprocessing | None = None,
+    plain: bool = False,
 ) -> Judgement:
     """Run `model` as variant `name` over raw frames (n, ...) with labels (n,). Raises BadModel.
 
-    steps: what becomes of a frame before; without it pixels only become 0..1, as in training.
+    steps: what becomes of a frame before; without it pixels only become 0..1, as in training. plain: run by the
+    interpreter's own kernels.
     """
     input_spec, output_spec = tensor_specs(model)
-    variant = Variant(name=name, input=input_spec, output=output_spec)
+    delegate = DELEGATE_NONE if plain else DELEGATE_DEFAULT
+    variant = Variant(name=name, input=input_spec, output=output_spec, delegate=delegate)
     engine = Engine(model, variant, steps or preprocessing(images.shape[1:]), threads)
     outputs = engine.raw(images)
     scores = outputs.astype(np.float32)
     if output_spec.scale:
         scores = (scores - output_spec.zero_point) * np.float32(output_spec.scale)
-    return Judgement(variant, float((outputs.argmax(axis=1) == labels).mean()), outputs, scores)
+    variant.accuracy = float((outputs.argmax(axis=1) == labels).mean())
+    return Judgement(variant, variant.accuracy, outputs, scores)
 
 
 def golden_vectors(

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from sqlalchemy import Connection, case, delete, exists, func, select
 
-from cloud.uplink import store_aggregates, store_postgresql, store_sqlite
+from cloud.uplink import store_aggregates, store_audit, store_postgresql, store_sqlite
 from cloud.uplink.aggregates import added
 from cloud.uplink.entities import (
     Block,
@@ -155,12 +155,10 @@ def add_truths(connection: Connection, source: int, first_frame: int, labels: Se
 def counts(connection: Connection) -> Counts:
     """The account over all devices and models."""
     answered = exists().where(results.c.source == truths.c.source, results.c.frame == truths.c.frame)
-    copies = select((func.count() - 1).label("extra")).select_from(results)
-    copies = copies.group_by(results.c.source, results.c.frame).having(func.count() > 1)
     return Counts(
         sent=_number(connection, select(func.count()).select_from(truths)),
         stored=_number(connection, select(func.count()).select_from(truths).where(answered)),
-        duplicated=_number(connection, select(func.coalesce(func.sum(copies.subquery().c.extra), 0))),
+        duplicated=_number(connection, select(func.coalesce(func.sum(store_audit.repeated().subquery().c.extra), 0))),
         results_total=_number(connection, select(func.count()).select_from(results)),
         quarantined=_number(connection, select(func.count()).select_from(quarantine)),
         skipped=_number(connection, select(func.coalesce(func.sum(streams.c.skipped), 0))),

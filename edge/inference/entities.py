@@ -44,6 +44,7 @@ class Blueprint:
 
     reference: what it answers to held-out data; empty: not known. background: it has a processor only when nobody else
     wants it, and is the first to go when memory is short.
+    nice: by how much its process yields to others.
     """
 
     file: Path
@@ -56,6 +57,7 @@ class Blueprint:
     labels: tuple[str, ...] = ()
     reference: Reference = field(default_factory=Reference)
     background: bool = False
+    nice: int = 0
 
     @property
     def frame_shape(self) -> tuple[int, ...]:

@@ -50,6 +50,7 @@ def main(arguments: Sequence[str]) -> None:
     if blueprint.background:
         step_back()
     limit(blueprint, layout)
+    os.nice(blueprint.nice)  # before the interpreter starts its threads: they inherit it
     slots = attach(memory, layout)
     try:
         engine = Engine(blueprint.file, blueprint.variant, blueprint.preprocessing, blueprint.threads)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -54,11 +54,12 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The model that answers the frames now. manifest: its digest."""
+    """The model that answers the frames now. manifest: its digest. variant: how it is run; tells no two apart."""
 
     model: str
     version: int
     manifest: bytes
+    variant: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

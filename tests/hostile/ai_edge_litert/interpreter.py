@@ -8,12 +8,17 @@ fault has the class of its second pixel.
 import os
 import signal
 import time
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 FRAGILE, CRASH, HANG, EAT, NAN, RAISE, SLOW = range(249, 256)
+
+
+class OpResolverType(Enum):
+    BUILTIN_WITHOUT_DEFAULT_DELEGATES = 3
 
 
 class Interpreter:
