@@ -51,7 +51,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     file.write_bytes(trained.files[INT8])
     variant = next(variant for variant in trained.variants if variant.name == INT8)
     reference = next(found for found in trained.references if found.variant == INT8)
-    blueprint = Blueprint(file, variant, trained.preprocessing, 1, bytes(32), "digits", 1, reference)
+    blueprint = Blueprint(file, variant, trained.preprocessing, 1, bytes(32), "digits", 1, reference=reference)
     return Subject(blueprint, data.test_images[new], data.test_labels[new])
 
 

@@ -47,7 +47,7 @@ def blueprint(manifest: bytes = DIGEST, *, known: bool = True) -> Blueprint:
         tally.look(pixels)
         reference = Reference(variant="int8", sketch=tally.sketch())
     shape = Preprocessing(frame_shape=[SIDE, SIDE])
-    return Blueprint(Path("none"), Variant(name="int8"), shape, 1, manifest, "digits", 3, reference)
+    return Blueprint(Path("none"), Variant(name="int8"), shape, 1, manifest, "digits", 3, reference=reference)
 
 
 def answered(of: Blueprint, seed: int = 2, shares: list[float] | None = None, brighter: int = 0) -> Answered:
