@@ -36,6 +36,9 @@ NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
 
 DEFAULT_SLOT = "default"
 
+SHADOW = ".shadow"
+"""At the end of the name of the slot in which a slot's challenger runs."""
+
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
@@ -103,6 +106,16 @@ def checked_name(name: str, what: str) -> str:
             "beginning and ending with a letter or digit"
         )
     return name
+
+
+def shadow_slot(slot: str) -> str:
+    """The slot of the challenger to the champion in `slot`."""
+    return slot + SHADOW
+
+
+def is_shadow(slot: str) -> bool:
+    """Whether this is a challenger's slot."""
+    return slot.endswith(SHADOW)
 
 
 def manifest(digest: bytes) -> str:

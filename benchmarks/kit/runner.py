@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import json
 import pkgutil
 from pathlib import Path
@@ -21,7 +22,8 @@ MET = {True: "met", False: "missed", None: ""}
 @click.command(epilog="Example: python -m benchmarks training --json training.json")
 @click.argument("name", required=False)
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the measures to FILE.")
-def main(name: str | None, file: Path | None) -> None:
+@click.option("--minutes", type=click.FloatRange(min=0.1), help="How long to put under load, where that can be chosen.")
+def main(name: str | None, file: Path | None, minutes: float | None) -> None:
     """Run the benchmark NAME and print its measures, each with its baseline from the same run."""
     known = names()
     if name not in known:
@@ -29,7 +31,11 @@ def main(name: str | None, file: Path | None) -> None:
         raise SystemExit(2)
     if file and not file.absolute().parent.is_dir():
         raise click.UsageError(f"--json {file}: there is no folder {file.absolute().parent}")
-    measures: Measures = importlib.import_module(f"{benchmarks.__name__}.{name}").run()
+    run = importlib.import_module(f"{benchmarks.__name__}.{name}").run
+    chosen = {} if minutes is None else {"minutes": minutes}
+    if chosen.keys() - inspect.signature(run).parameters.keys():
+        raise click.UsageError(f"--minutes: the benchmark {name} has a length of its own")
+    measures: Measures = run(**chosen)
     Console().print(table(name, measures))
     if file:
         file.write_text(json.dumps(as_json(name, measures), indent=2) + "\n")

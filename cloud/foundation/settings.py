@@ -85,6 +85,16 @@ class CloudSettings(BaseSettings):
         ge=0,
         description="Whole days (UTC) that results are kept, and their truths; 0: for ever.",
     )
+    aggregate_days: int = Field(
+        default=0,
+        ge=0,
+        description="Whole days (UTC) that counts and histograms by minute are kept; 0: for ever.",
+    )
+    quarantine_days: int = Field(
+        default=90,
+        ge=0,
+        description="Whole days (UTC) that batches in quarantine are kept; 0: for ever.",
+    )
     sample_days: int = Field(default=0, ge=0, description="Days that sampled frames are kept; 0: for ever.")
     sample_bytes: int = Field(
         default=10 * 1024**3,
@@ -105,6 +115,21 @@ class CloudSettings(BaseSettings):
         description="Days after which a device no longer starts a deployment it has not seen: bounds replay.",
     )
 
+    drift_psi: float = Field(
+        default=0.2,
+        gt=0,
+        allow_inf_nan=False,
+        description="PSI of labels or confidences from which on a model drifts, if drift_p holds, too.",
+    )
+    drift_p: float = Field(
+        default=0.001, gt=0, lt=1, description="Probability below which such a difference is no chance."
+    )
+    drift_shift: float = Field(
+        default=1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Shift of the frames' brightness, in standard deviations, from which on a model drifts.",
+    )
     patched_versions: int = Field(
         default=3,
         ge=0,

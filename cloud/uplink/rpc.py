@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import grpc
@@ -30,6 +31,7 @@ MAX_DELAY_MS = 300_000
 """Devices wait no longer for one word."""
 
 OnTelemetry = Callable[[str, uplink_pb2.Telemetry], None]
+OnWatched = Callable[[str, uplink_pb2.UplinkMessage], None]
 Messages = AsyncIterator[uplink_pb2.UplinkMessage]
 Context = ServicerContext[uplink_pb2.UplinkMessage, uplink_pb2.UplinkReply]
 Write = Callable[[uplink_pb2.UplinkReply], Awaitable[None]]
@@ -67,15 +69,19 @@ def _stops() -> _Ended:
 
 
 class UplinkService(uplink_pb2_grpc.UplinkServicer):
-    """One `Connect` for each device's stream. `on_telemetry` is called in a thread, with the device's id.
+    """One `Connect` for each device's stream.
 
     samples: what takes them; None: nobody does. quotas: how much one device may send.
+
+    `on_telemetry` and `on_watched` (sketches of drift, comparisons) are called in a thread, with the device's id.
     """
 
-    def __init__(self, ingest: Ingest, merger: Merger, on_telemetry: OnTelemetry) -> None:
+    def __init__(
+        self, ingest: Ingest, merger: Merger, on_telemetry: OnTelemetry, on_watched: OnWatched | None = None
+    ) -> None:
         self._ingest = ingest
         self._merger = merger
-        self._on_telemetry = on_telemetry
+        self._tell = _Listeners(on_telemetry, on_watched)
         self._streams: dict[int, _Stream] = {}
         self._draining = False
         self._drained = asyncio.Event()
@@ -117,7 +123,7 @@ class UplinkService(uplink_pb2_grpc.UplinkServicer):
         opened = await self._open(hello)
         if self._draining:
             raise _stops()
-        stream = _Stream(hello.device, opened, self._merger, context.write, self._on_telemetry)
+        stream = _Stream(hello.device, opened, self._merger, context.write, self._tell)
         stream.quotas = self.quotas
         stream.samples = self.samples.stream(hello.device, stream.write) if self.samples else None
         if (older := self._streams.get(opened.stream)) is not None:
@@ -142,17 +148,31 @@ class UplinkService(uplink_pb2_grpc.UplinkServicer):
             raise NotCommitted("the database does not answer") from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Listeners:
+    """Who is told what is not acknowledged, since the next one replaces it."""
+
+    on_telemetry: OnTelemetry
+    on_watched: OnWatched | None
+
+    def __call__(self, device: str, message: uplink_pb2.UplinkMessage) -> None:
+        if message.HasField("telemetry"):
+            self.on_telemetry(device, message.telemetry)
+        elif self.on_watched:
+            self.on_watched(device, message)
+
+
 class _Stream:
     """One device's stream while it lasts: a reader that hands batches in, a writer that answers in their order."""
 
-    def __init__(self, device: str, opened: Opened, merger: Merger, write: Write, on_telemetry: OnTelemetry) -> None:
+    def __init__(self, device: str, opened: Opened, merger: Merger, write: Write, listeners: _Listeners) -> None:
         self._device = device
         self._opened = opened
         self._previous = opened.watermark
         self._merger = merger
         self._context_write = write
         self._writing = asyncio.Lock()
-        self._on_telemetry = on_telemetry
+        self._listeners = listeners
         self.quotas = Quotas()
         self.samples: SampleStream | None = None
         self._unanswered: asyncio.Queue[tuple[int, asyncio.Future[Outcome]] | None] = asyncio.Queue()
@@ -208,8 +228,8 @@ class _Stream:
             match message.WhichOneof("body"):
                 case "batch":
                     await self._hand_in(message.batch)
-                case "telemetry":
-                    await self._tell(message.telemetry)
+                case "telemetry" | "drift" | "comparison":
+                    await self._tell(message)
                 case "books":
                     await self._note(message.books)
                 case "sample_offer" | "sample_piece" if self.samples:
@@ -229,6 +249,7 @@ class _Stream:
             wait_s = self.quotas.spend(self._device, rows, message.ByteSize(), now_s)
             if wait_s > 0:
                 delay = uplink_pb2.Delay(milliseconds=min(MAX_DELAY_MS, math.ceil(wait_s * 1000)))
+                metrics.DELAYS.labels("quota").inc()
                 await self.write(uplink_pb2.UplinkReply(delay=delay))
                 await asyncio.sleep(wait_s)
 
@@ -256,12 +277,13 @@ class _Stream:
         await self._window.acquire()
         self._unanswered.put_nowait((batch.first_seq, await self._merger.submit(batch)))
 
-    async def _tell(self, telemetry: uplink_pb2.Telemetry) -> None:
+    async def _tell(self, message: uplink_pb2.UplinkMessage) -> None:
         try:
-            await asyncio.to_thread(self._on_telemetry, self._device, telemetry)
+            await asyncio.to_thread(self._listeners, self._device, message)
         except Exception as error:  # noqa: BLE001 - the next one replaces it: not worth the stream of results
-            DATABASE_ERRORS.labels("telemetry").inc()
-            log.warning("telemetry not taken", device=self._device, error=first_line(error))
+            kind = message.WhichOneof("body")
+            DATABASE_ERRORS.labels(kind).inc()
+            log.warning("news of a device not taken", device=self._device, kind=kind, error=first_line(error))
 
     async def _answer(self) -> None:
         while True:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from cloud.foundation.database import Database, Transaction
-from cloud.uplink import auditing, rules, store, store_audit
+from cloud.uplink import auditing, rules, store, store_aggregates, store_audit
+from cloud.uplink.aggregates import MINUTE_MS
 from cloud.uplink.clocks import Clocks
 from cloud.uplink.entities import (
+    DAY_MS,
     Audited,
     Block,
     Books,
@@ -78,6 +80,21 @@ class Ingest:
                 return dropped
             dropped += gone
 
+    def expire_account(self, now_ms: int, days: int) -> int:
+        """Drop the account of minutes more than `days` whole days ago; returns how many rows."""
+        first_kept, dropped = rules.first_kept_day(now_ms, days) * DAY_MS // MINUTE_MS, 0
+        while True:
+            with self._database.beside() as connection:
+                gone = store_aggregates.expire(connection, first_kept)
+            if not gone:
+                return dropped
+            dropped += gone
+
+    def expire_quarantine(self, now_ms: int, days: int) -> int:
+        """Drop batches that were set aside more than `days` whole days ago; returns how many."""
+        with self._database.beside() as connection:
+            return store.expire_quarantine(connection, rules.first_kept_day(now_ms, days) * DAY_MS)
+
     def truths(self, device: str, source: str, first_frame: int, labels: Sequence[int]) -> None:
         """Keep the right labels of frames first_frame, first_frame + 1, ...; the same again changes nothing.
 
@@ -115,6 +132,11 @@ class Ingest:
         """The newest batches that could not be stored, newest first."""
         with self._database.reading() as connection:
             return store.quarantined(connection, limit)
+
+    def quarantined_payload(self, number: int) -> bytes | None:
+        """The bytes of a batch that was set aside, as they came; None: there is none of this number."""
+        with self._database.reading() as connection:
+            return store.quarantined_payload(connection, number)
 
     def _read(self, batch: ReceivedBatch, now_ms: int) -> Results | str:
         """The batch's columns, or why they cannot be stored. Outside of the transaction: it holds a lock."""

@@ -32,7 +32,7 @@ from edge.inference.entities import (
 from edge.inference.intake import Intake
 from edge.inference.latencies import Latencies
 from edge.uplink.entities import NewBatch, OutboxFailed
-from edge.uplink.outbox import Outbox
+from edge.uplink.of_slot import Results
 from protos.topics import checked_name
 
 TRIES = 2
@@ -63,7 +63,7 @@ class Inference:
     that cannot wait. crashes: ends of a model's process that nobody ordered.
     """
 
-    def __init__(self, outbox: Outbox, limits: Limits | None = None, start: Start = supervisor.start) -> None:
+    def __init__(self, outbox: Results, limits: Limits | None = None, start: Start = supervisor.start) -> None:
         self._outbox = outbox
         self._limits = limits or Limits()
         self._start = start
@@ -110,11 +110,6 @@ class Inference:
     def blueprint(self) -> Blueprint | None:
         """Of the model that serves; None without one."""
         return self._serving.blueprint if self._serving else None
-
-    @property
-    def frame_bytes(self) -> int | None:
-        """Size of the frames that the serving model takes; None without a model."""
-        return self._serving.blueprint.frame_bytes if self._serving else None
 
     @property
     def queued(self) -> int:

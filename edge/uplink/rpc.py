@@ -90,6 +90,7 @@ class Uplink:
         self._keep_alive = keep_alive
         self._wake = asyncio.Event()
         self._telemetry: Telemetry | None = None
+        self._news: dict[str, UplinkMessage] = {}  # by kind, the newest that is not yet sent
         self._stream: _Stream | None = None
         self.spare: Spare | None = None
         self._log = log.bind(device=device, server=target)
@@ -102,6 +103,11 @@ class Uplink:
     def offer_telemetry(self, telemetry: Telemetry) -> None:
         """Send it when the stream can; a newer one replaces one not yet sent. Call it on the loop of `run`."""
         self._telemetry = telemetry
+        self._wake.set()
+
+    def offer(self, news: UplinkMessage) -> None:
+        """Send it when the stream can; a newer one of its kind replaces one not yet sent. Not acknowledged."""
+        self._news[news.WhichOneof("body") or ""] = news
         self._wake.set()
 
     def nudge(self) -> None:
@@ -127,7 +133,7 @@ class Uplink:
     async def _connect(self, attempt: int) -> int:
         """One stream from greeting to end; returns the number of the next attempt."""
         began = asyncio.get_running_loop().time()
-        parts = (self._device, self._outbox, self._wake, self._take_telemetry, self._log)
+        parts = (self._device, self._outbox, self._wake, self._take_news, self._log)
         self._stream = stream = _Stream(*parts, rate=self.rate)
         stream.spare = self.spare
         try:
@@ -140,9 +146,12 @@ class Uplink:
         lasted_s = asyncio.get_running_loop().time() - began
         return rules.next_attempt(attempt, settled=stream.settled, lasted_s=lasted_s)
 
-    def _take_telemetry(self) -> Telemetry | None:
-        telemetry, self._telemetry = self._telemetry, None
-        return telemetry
+    def _take_news(self) -> list[UplinkMessage]:
+        news, self._news = list(self._news.values()), {}
+        if self._telemetry:
+            news.append(UplinkMessage(telemetry=self._telemetry))
+            self._telemetry = None
+        return news
 
 
 class _Stream:
@@ -153,7 +162,7 @@ class _Stream:
         device: str,
         outbox: Outbox,
         wake: asyncio.Event,
-        take_telemetry: Callable[[], Telemetry | None],
+        take_news: Callable[[], list[UplinkMessage]],
         logger: structlog.typing.FilteringBoundLogger,
         *,
         rate: float,
@@ -164,7 +173,7 @@ class _Stream:
         self._device = device
         self._outbox = outbox
         self._wake = wake  # something may be sent: new results, telemetry, room in the window
-        self._take_telemetry = take_telemetry
+        self._take_news = take_news
         self._log = logger
         self._rate = rate
         self._paid_until = 0.0  # when the rate has room for the next batch
@@ -252,7 +261,7 @@ class _Stream:
 
     async def _send_some(self, call: _Call) -> bool:
         await self._silence()
-        await self._tell_health(call)
+        await self._tell_news(call)
         await self._say_books(call, at_least_s=BOOKS_S)
         if not self._window.room or self._window.sent >= self._outbox.ledger.last_seq:
             return False
@@ -265,20 +274,20 @@ class _Stream:
                 await self._send_batch(call, batch)
         return bool(batches)
 
-    async def _tell_health(self, call: _Call) -> None:
-        if telemetry := self._take_telemetry():
-            await call.write(UplinkMessage(telemetry=telemetry))
+    async def _tell_news(self, call: _Call) -> None:
+        for news in self._take_news():
+            await call.write(news)
 
     async def _pace(self, call: _Call) -> None:
         """Keep to the rate; meanwhile, and before each batch, the newest health goes: old results can wait."""
         loop = asyncio.get_running_loop()
-        await self._tell_health(call)
+        await self._tell_news(call)
         while (left := self._paid_until - loop.time()) > 0:
             self._wake.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._wake.wait()
-            await self._tell_health(call)
+            await self._tell_news(call)
 
     async def _send_spare(self, call: _Call) -> bool:
         """One message that is no result, if no result waits to be sent, not even for room in the window."""

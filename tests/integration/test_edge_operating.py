@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from protos.v1.report_pb2 import OUTCOME_ROLLED_BACK, UPDATE_STATE_COMMITTED, UPDATE_STATE_ROLLED_BACK
 from tests import tiny_models
@@ -150,5 +151,20 @@ def test_only_the_agents_own_user_may_give_orders(tmp_path: Path) -> None:
         mode = (device.folder / "orders.sock").stat().st_mode
         assert stat.S_ISSOCK(mode)
         assert stat.S_IMODE(mode) == 0o600
+
+    play(tmp_path, scenario)
+
+
+def test_an_agent_needs_no_folder_for_temporary_files_but_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    # As on a device whose whole disk is read-only but for the data folder.
+    (hook / "sitecustomize.py").write_text("import tempfile; tempfile._candidate_tempdir_list = list\n")
+    monkeypatch.setenv("PYTHONPATH", str(hook))
+
+    async def scenario(cloud: Cloud, device: Device, _: AsyncExitStack) -> None:
+        await rolled_out(cloud, device, 1)
 
     play(tmp_path, scenario)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +16,12 @@ from sqlalchemy import func, select
 
 from cloud.foundation.database import Database
 from cloud.uplink import tables
+from cloud.uplink.entities import Audited
+from cloud.uplink.service import Ingest
 from edge.uplink.outbox import Outbox
 from simulators.postgresql import Cluster, NoPostgresql, cluster
 from tests.integration import uplink_processes as processes
+from tests.integration.uplink_kit import known
 from tests.integration.uplink_processes import acknowledged, either, free_port, kill, start
 
 ROUNDS = 100
@@ -89,11 +92,23 @@ def stored(database: Database, name: str) -> tuple[int, int, int]:
 
 def check(site: Site) -> None:
     """In this order: what a device knows to be acknowledged now must be in the database when it is asked."""
+    assert not [one for one in Ingest(site.database, known).audit() if one.lost or one.doubled]
     for name in (name for name in site.running if name.startswith("edge")):
         told = acknowledged(site.outbox(name))
         rows, frames, highest = stored(site.database, name)
         assert rows == frames == highest
         assert rows >= told
+
+
+def accounted(database: Database, device: str) -> list[int]:
+    """How many results of a device the accounts by minute speak of."""
+    accounts = (tables.result_minutes, tables.result_minute_labels)
+    wanted = [
+        select(func.sum(account.c.results)).join(tables.sources, tables.sources.c.id == account.c.source)
+        for account in accounts
+    ]
+    with database.reading() as connection:
+        return [int(connection.execute(one.where(tables.sources.c.device == device)).scalar_one()) for one in wanted]
 
 
 def drain(site: Site) -> None:
@@ -108,7 +123,11 @@ def drain(site: Site) -> None:
         taken = outbox.source_watermark(processes.SOURCE)
         outbox.close()
         assert stored(site.database, name) == (taken, taken, taken)
+        assert accounted(site.database, name) == [taken, taken]
         assert taken > 0
+        audited = next(one for one in Ingest(site.database, known).audit() if one.device == name)
+        assert replace(audited, said_ms=None) == Audited(name, made=taken, sent=taken, stored=taken)
+        assert audited.said_ms is not None
 
 
 def test_kills_of_servers_devices_and_postgresql_lose_and_double_nothing(tmp_path: Path) -> None:

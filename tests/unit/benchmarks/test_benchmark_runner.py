@@ -1,6 +1,7 @@
 """The benchmark runner: names, listing, table and file."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ def test_without_a_known_name_the_names_are_listed_and_the_exit_code_is_2(argume
     result = CliRunner().invoke(runner.main, arguments)
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert "training  Our training loop against plain Keras `fit`" in result.stderr
+    assert re.search(r"  training +Our training loop against plain Keras `fit`", result.stderr)
 
 
 def test_a_benchmark_prints_its_table_and_writes_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,6 +35,21 @@ def test_a_benchmark_prints_its_table_and_writes_its_file(tmp_path: Path, monkey
             "start": {"value": 2.0, "unit": "s", "baseline": 0.0, "ratio": None, "goal": None},
         },
     }
+
+
+def test_the_length_of_a_load_is_chosen_where_the_benchmark_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[float] = []
+
+    def loaded(minutes: float = 2.0) -> dict[str, Measure]:
+        lengths.append(minutes)
+        return MEASURES
+
+    monkeypatch.setattr(runner.importlib, "import_module", lambda _: SimpleNamespace(run=loaded))
+    assert CliRunner().invoke(runner.main, ["footprint", "--minutes", "60"]).exit_code == 0
+    assert lengths == [60.0]
+    monkeypatch.setattr(runner.importlib, "import_module", lambda _: SimpleNamespace(run=lambda: MEASURES))
+    refused = CliRunner().invoke(runner.main, ["training", "--minutes", "60"])
+    assert (refused.exit_code, "has a length of its own" in refused.stderr) == (2, True)
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_the_benchmark_runs(tmp_path: Path) -> None:

@@ -272,7 +272,7 @@ def test_what_runs_is_proved_again_where_its_proof_is_forgotten(device: Device) 
 
 def test_what_lies_here_may_spare_the_next_model_its_transfer(device: Device) -> None:
     device.settle(target(1, good(device)), target(2, good(device, 2), version=2), target(3, bad(device, 3), version=3))
-    one, two = (hashlib.sha256(file).digest() for file in GOOD)
+    one, two = (hashlib.sha256(file).digest() for file in GOOD[:2])
     assert device.shelf.held == [[], [one], sorted([one, two])]
 
 
