@@ -214,7 +214,14 @@ def _wired(
     slots = tuple(_slot(name, share, common) for name, share in shares.items())
     main = slots[0]
     challenger = put_together(
-        settings, main.name, link=link, trust=trust, identity=identity, beside=main.models, offer=uplink.offer
+        settings,
+        main.name,
+        link=link,
+        trust=trust,
+        identity=identity,
+        beside=main.models,
+        offer=uplink.offer,
+        sample=lambda frames, champion, _: sampler.keep(frames, champion),
     )
     main.inference.on_answered(challenger.shadow.take)
     told = {slot.name: SlotParts(slot.updater, slot.inference, slot.share.threads) for slot in slots}

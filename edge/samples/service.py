@@ -74,6 +74,8 @@ class Sampler:
 
     def take(self, answered: Answered) -> None:
         """Keep what a policy wants of these frames."""
+        if not self._policies:
+            return
         policy = rules.policy_for(self._policies, answered.blueprint.model)
         if policy is None or not (policy.below or policy.share):
             return

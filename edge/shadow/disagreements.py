@@ -22,7 +22,7 @@ from protos.kit.columns import Results
 from protos.kit.files import remove_leftovers, write_durably
 
 Frames = NDArray[np.uint8]
-Keep = Callable[[Frames, Results, Results], None]
+Keep = Callable[[Frames, Results, Results], object]
 """Takes frames (n, bytes of a frame) with what the champion and the challenger said of them. It must not wait."""
 
 AT_ONCE = 64
@@ -77,6 +77,16 @@ class Folder:
                 return
             path.unlink()
             total -= size
+
+
+def each(*takers: Keep) -> Keep:
+    """Gives the same to all of them."""
+
+    def keep(frames: Frames, champion: Results, challenger: Results) -> None:
+        for take in takers:
+            take(frames, champion, challenger)
+
+    return keep
 
 
 def selected(results: Results, rows: slice | NDArray[np.bool_]) -> Results:

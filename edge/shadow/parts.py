@@ -16,7 +16,7 @@ from edge.foundation.version import agent_version
 from edge.identity.service import DeviceIdentity
 from edge.inference import operators
 from edge.models.service import ModelStore
-from edge.shadow.disagreements import Folder
+from edge.shadow.disagreements import Folder, Keep, each
 from edge.shadow.record import Record
 from edge.shadow.service import Ports, Shadow
 from edge.update.memory import Memory
@@ -63,11 +63,15 @@ def put_together(
     identity: DeviceIdentity,
     beside: ModelStore,
     offer: Callable[[UplinkMessage], None],
+    sample: Keep,
 ) -> Challenger:
-    """The challenger to the champion in the slot of this name, whose models are `beside`."""
+    """The challenger to the champion in the slot of this name, whose models are `beside`.
+
+    Frames on which they disagree are kept on the device, and given to `sample`.
+    """
     slot, pace = topics.shadow_slot(champion), delivery.Limits(settings.delivery_rate, settings.delivery_jitter_s)
     memory, folder = Memory(settings.dir, slot), Folder(settings.dir / DISAGREEMENTS_FOLDER, settings.shadow_bytes)
-    ports = Ports(lambda: updater.update.target, offer, folder, folder)
+    ports = Ports(lambda: updater.update.target, offer, folder, each(folder, sample))
     shadow = Shadow(champion, Record(settings.dir, champion), ports, settings.shadow_s)
     steps = Steps(
         Fetcher(link, trust, settings.dir / DOWNLOADS_FOLDER, pace),
