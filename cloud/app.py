@@ -19,7 +19,10 @@ from prometheus_client import REGISTRY
 
 from cloud.delivery.metadata import MetadataPublisher
 from cloud.delivery.mqtt import Publisher
+from cloud.drift import routes as drift_routes
+from cloud.drift.service import Drifts
 from cloud.fleet import routes as fleet_routes
+from cloud.fleet.inbox import TelemetryInbox
 from cloud.fleet.mqtt import FleetMessages
 from cloud.fleet.service import Fleet
 from cloud.foundation.broker import BrokerFailed, embedded_broker
@@ -32,6 +35,7 @@ from cloud.identity import routes as identity_routes
 from cloud.identity.service import Identity
 from cloud.identity.trust import FleetTrust
 from cloud.registry import routes as registry_routes
+from cloud.registry.blobs import Blobs
 from cloud.registry.entities import UnknownModel
 from cloud.registry.kept import kept
 from cloud.registry.service import Registry
@@ -40,16 +44,28 @@ from cloud.rollouts.controller import Controller
 from cloud.rollouts.metrics import RolloutStates
 from cloud.rollouts.service import Rollouts
 from cloud.routes import create_api
+from cloud.samples import routes as samples_routes
+from cloud.samples.partials import Partials
+from cloud.samples.retention import SampleRetention
+from cloud.samples.rpc import SampleStreams
+from cloud.samples.service import Samples
+from cloud.shadow import routes as shadow_routes
+from cloud.shadow.service import Shadows
+from cloud.uplink import consumer_routes, query_routes
 from cloud.uplink import routes as uplink_routes
+from cloud.uplink.consumers import Consumers
 from cloud.uplink.entities import KnownVersion
 from cloud.uplink.merge import Merger
-from cloud.uplink.retention import Retention
+from cloud.uplink.queries import Queries
+from cloud.uplink.quotas import Quota, Quotas
+from cloud.uplink.retention import Kept, Retention
 from cloud.uplink.rpc import UplinkService
 from cloud.uplink.server import CannotListen, IngestServer
 from cloud.uplink.service import Ingest
+from protos.kit.differences import Thresholds
 from protos.kit.keys import KeysFailed
 from protos.kit.link import Address, Link
-from protos.v1.uplink_pb2 import Telemetry
+from protos.v1.uplink_pb2 import UplinkMessage
 
 ROLES = frozenset({"api", "ingest", "publisher", "controller"})
 DRAIN_S = 10.0
@@ -73,6 +89,9 @@ class Rooms:
     fleet: Fleet
     rollouts: Rollouts
     ingest: Ingest
+    drifts: Drifts
+    shadows: Shadows
+    samples: Samples
 
 
 @contextmanager
@@ -91,8 +110,14 @@ def compose(settings: CloudSettings) -> Iterator[Rooms]:
         raise StartFailed(str(error)) from error
     fleet = Fleet(database)
     rollouts = Rollouts(database, registry, fleet, identity.sign, settings.deployment_days)
+    thresholds = Thresholds(settings.drift_psi, settings.drift_p, settings.drift_shift)
+    drifts = Drifts(database, registry, thresholds)
+    shadows = Shadows(database, registry, fleet, identity.sign, settings.deployment_days)
+    ingest = Ingest(database, known_versions(registry))
+    frames, partials = Blobs(settings.samples / "frames"), Partials(settings.samples / "partials")
+    samples = Samples(database, registry, fleet, frames, partials)
     try:
-        yield Rooms(database, trust, registry, fleet, rollouts, Ingest(database, known_versions(registry)))
+        yield Rooms(database, trust, registry, fleet, rollouts, ingest, drifts, shadows, samples)
     finally:
         database.close()
 
@@ -133,7 +158,9 @@ class _Process:
         self._roles = roles
         self._rooms = rooms
         self._stop = stop
+        self._samples = SampleStreams(rooms.samples)
         self._pulse = Pulse(rooms.database)
+        self._telemetry = TelemetryInbox(rooms.fleet)
         self._link: Link | None = None
         self._tasks = asyncio.TaskGroup()
         self._running: list[asyncio.Task[None]] = []
@@ -211,15 +238,22 @@ class _Process:
     def _bind_ingest(self) -> tuple[IngestServer, Merger]:
         settings, ingest = self._settings, self._rooms.ingest
         merger = Merger(ingest.commit, rows=settings.ingest_rows, wait_s=settings.ingest_ms / 1000)
-        server = IngestServer(UplinkService(ingest, merger, partial(_take_telemetry, self._rooms.fleet)))
+        service = UplinkService(ingest, merger, self._telemetry.put, partial(_take_watched, self._rooms))
+        service.samples = self._samples
+        service.quotas = Quotas(Quota(settings.device_rows_s, settings.device_bytes_s))
+        server = IngestServer(service)
         server.bind(settings.host, settings.ingest_port)
         return server, merger
 
     async def _start_ingest(self, server: IngestServer, merger: Merger) -> None:
         await server.start()
         self._pulse.listeners.append(server.serving)
-        if days := self._settings.result_days:
-            self._background("retention", Retention(self._rooms.ingest, days).run())
+        self._background("telemetry", self._telemetry.run())
+        kept = Kept(self._settings.result_days, self._settings.aggregate_days, self._settings.quarantine_days)
+        self._background("retention", Retention(self._rooms.ingest, kept).run())
+        samples = SampleRetention(self._rooms.samples, self._settings.sample_days, self._settings.sample_bytes)
+        self._background("retention of samples", samples.run())
+        self._background("policies for samples", self._samples.run())
         merging = self._task("merger", merger.run())
 
         async def drain() -> None:
@@ -259,6 +293,11 @@ class _Process:
             fleet_routes.router(rooms.fleet),
             rollouts_routes.router(rooms.rollouts),
             uplink_routes.router(rooms.ingest),
+            query_routes.router(Queries(rooms.database)),
+            consumer_routes.router(Consumers(rooms.database)),
+            drift_routes.router(rooms.drifts),
+            shadow_routes.router(rooms.shadows),
+            samples_routes.router(rooms.samples),
         ]
         return create_api(routers, self._readiness)
 
@@ -297,8 +336,11 @@ def _until_signalled() -> Iterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
-def _take_telemetry(fleet: Fleet, device: str, telemetry: Telemetry) -> None:
-    fleet.telemetry(device, telemetry, _now_ms())
+def _take_watched(rooms: Rooms, device: str, message: UplinkMessage) -> None:
+    if message.HasField("drift"):
+        rooms.drifts.take(device, message.drift, _now_ms())
+    else:
+        rooms.shadows.take(device, message.comparison, _now_ms())
 
 
 def _now_ms() -> int:

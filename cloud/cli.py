@@ -39,10 +39,14 @@ COMMANDS = {
     "models": Lazy("cloud.registry.commands", "models", "List and show registered model versions."),
     "keys": Lazy("cloud.identity.commands", "keys", "The keys that devices trust: make, list, replace, sign offline."),
     "serve": Lazy("cloud.commands", "serve_command", "Run the cloud: API, ingest, publisher, controller."),
+    "migrate": Lazy("cloud.foundation.commands", "migrate", "Take the database of an older Littoral to this version."),
     "devices": Lazy("cloud.fleet.commands", "devices", "Devices: what they run and what they proved."),
     "rollout": Lazy("cloud.rollouts.commands", "rollout", "Roll a model version out, watch it, stop it."),
+    "drift": Lazy("cloud.drift.commands", "drift", "Whether models still see and say what they were made for."),
+    "shadow": Lazy("cloud.shadow.commands", "shadow", "A challenger beside the champion, on the same frames."),
     "watch-mqtt": Lazy("cloud.delivery.commands", "watch_mqtt", "Show what crosses the broker, decoded."),
     "results": Lazy("cloud.uplink.commands", "results", "Results that the devices sent."),
+    "samples": Lazy("cloud.samples.commands", "samples", "Frames that devices send in: which ones, and get them."),
     "audit": Lazy("cloud.uplink.commands", "audit", "Whether what was sent is stored, once."),
 }
 

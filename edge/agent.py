@@ -8,8 +8,9 @@ import json
 import os
 import platform
 from collections.abc import Coroutine, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,17 @@ from edge.delivery import entities as delivery
 from edge.delivery.mqtt import Fetcher
 from edge.delivery.trust import Trust
 from edge.delivery.trust_sources import FromApi, FromBroker, Source
-from edge.foundation import sd_notify
+from edge.drift.entities import Limits as DriftLimits
+from edge.drift.service import DriftWatch
+from edge.foundation import hardware, sd_notify
 from edge.foundation.clock import now_ms
 from edge.foundation.settings import FRAMES_SOCKET, EdgeSettings
+from edge.foundation.shares import Share, shared
 from edge.foundation.version import agent_version
 from edge.identity.service import DeviceIdentity, read_root
 from edge.inference import local as local_ends
 from edge.inference import operators
+from edge.inference.by_slot import BySlot
 from edge.inference.entities import Limits as InferenceLimits
 from edge.inference.rpc import Ports, SocketUnusable, frames_server
 from edge.inference.service import Inference
@@ -34,15 +39,23 @@ from edge.models.service import ModelStore
 from edge.reporting import local, offline
 from edge.reporting import mqtt as reporting_mqtt
 from edge.reporting.health import Health
-from edge.reporting.service import Parts, Reporter, offer_regularly
+from edge.reporting.service import Parts, Reporter, SlotParts, offer_regularly
+from edge.samples.entities import SamplesFailed
+from edge.samples.rpc import SampleUploads
+from edge.samples.service import Sampler
+from edge.samples.store import SampleStore
+from edge.shadow.parts import Challenger, put_together
 from edge.update.memory import Memory
 from edge.update.mqtt import DesiredState
+from edge.update.one_at_a_time import OneAtATime, Turns
 from edge.update.requirements import Facts
 from edge.update.service import Updater
 from edge.update.steps import Limits, Steps
 from edge.uplink.entities import OutboxFailed
+from edge.uplink.of_slot import OfSlot
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
+from protos.kit.differences import Thresholds
 from protos.kit.files import remove_leftovers
 from protos.kit.keys import KeysFailed
 from protos.kit.link import Address, Link
@@ -50,6 +63,7 @@ from protos.topics import DEFAULT_SLOT
 
 LOCK_FILE = "agent.lock"
 OUTBOX_FILE = "outbox.sqlite"
+SAMPLES_FILE = "samples.sqlite"
 MODELS_FOLDER = "models"
 DOWNLOADS_FOLDER = "downloads"
 METADATA_FOLDER = "metadata"
@@ -75,7 +89,7 @@ class Agent:
         try:
             with holding(settings.dir, settings.id), _rooms(settings) as rooms:
                 await _work(rooms, settings, stop)
-        except (KeysFailed, OutboxFailed, SocketUnusable) as error:
+        except (KeysFailed, OutboxFailed, SamplesFailed, SocketUnusable) as error:
             raise AgentFailed(str(error)) from error
         except OSError as error:
             raise AgentFailed(f"data folder {settings.dir} cannot be used: {error}") from error
@@ -83,20 +97,45 @@ class Agent:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rooms:
-    """All parts, wired."""
+class _Slot:
+    """What one of the models that run at once has for itself."""
 
-    outbox: Outbox
+    name: str
+    models: ModelStore
     inference: Inference
-    link: Link
-    trust: Trust
     updater: Updater
     desired: DesiredState
+    drift: DriftWatch
+    share: Share
+
+    def tasks(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """Its work, by name."""
+        return {
+            f"inference {self.name}": self.inference.run(),
+            f"updater {self.name}": self.updater.run(),
+            f"desired state {self.name}": self.desired.run(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Rooms:
+    """All parts, wired. slots: the main one first."""
+
+    slots: tuple[_Slot, ...]
+    link: Link
+    trust: Trust
     uplink: Uplink
+    sampler: Sampler
     reporter: Reporter
     reports: reporting_mqtt.Reports
+    challenger: Challenger
     parts: Parts
     health: Health
+
+    @property
+    def inference(self) -> BySlot:
+        """Of all slots."""
+        return BySlot({slot.name: slot.inference for slot in self.slots})
 
 
 @contextmanager
@@ -131,8 +170,8 @@ def status(folder: Path) -> dict[str, object]:
     holder = _holder(folder)
     if holder is None:
         raise AgentFailed(f"no agent has run on the data folder {folder} yet: name another one with --dir")
-    files = (Memory(folder, DEFAULT_SLOT).path, folder / MODELS_FOLDER / DEFAULT_SLOT, folder / OUTBOX_FILE)
-    return {"agent_running": False, "device": holder["device"], **offline.status(*files)}
+    found = offline.status(folder, folder / MODELS_FOLDER, folder / OUTBOX_FILE)
+    return {"agent_running": False, "device": holder["device"], **found}
 
 
 def last_device(folder: Path) -> str:
@@ -153,35 +192,107 @@ def _holder(folder: Path) -> dict[str, object] | None:
 @contextmanager
 def _rooms(settings: EdgeSettings) -> Iterator[_Rooms]:
     identity, root = DeviceIdentity.load(settings.dir, settings.id), read_root(settings.trust)
-    outbox = Outbox.open(settings.dir / OUTBOX_FILE, settings.outbox_bytes)
-    try:
-        yield _wired(settings, identity, root, outbox)
-    finally:
-        outbox.close()
+    with (
+        closing(Outbox.open(settings.dir / OUTBOX_FILE, settings.outbox_bytes)) as outbox,
+        closing(SampleStore.open(settings.dir / SAMPLES_FILE)) as samples,
+    ):
+        yield _wired(settings, identity, root, outbox, samples)
 
 
-def _wired(settings: EdgeSettings, identity: DeviceIdentity, root: bytes, outbox: Outbox) -> _Rooms:
-    device, slot = settings.id, DEFAULT_SLOT
+def _wired(
+    settings: EdgeSettings, identity: DeviceIdentity, root: bytes, outbox: Outbox, samples: SampleStore
+) -> _Rooms:
+    device = settings.id
     link = Link(Address.parse(settings.broker), f"littoral-{device}", reporting_mqtt.will(device), settings.mqtt)
     trust = _trust(settings, root, link)
-    inference = Inference(outbox, InferenceLimits(settings.batch_frames, settings.latency_ms))
     uplink = Uplink(settings.uplink, device, outbox)
+    sampler = Sampler(samples, device, settings.samples_bytes, now_ms)
+    uplink.spare, sampler.on_kept = SampleUploads(samples, sampler), uplink.nudge
     uplink.rate = settings.uplink_rate
-    pace = delivery.Limits(settings.delivery_rate, settings.delivery_jitter_s)
-    steps = Steps(
-        Fetcher(link, trust, settings.dir / DOWNLOADS_FOLDER, pace),
-        ModelStore.open(settings.dir / MODELS_FOLDER, slot),
-        inference,
-        Limits(settings.trial_s, settings.golden_timeout_s, settings.threads),
-        Facts(platform.machine(), agent_version(), operators.known()),
+    common = _Common(settings, identity, link, trust, outbox, uplink, sampler, Turns())
+    shares = shared(settings.slots, settings.threads, hardware.cores())
+    slots = tuple(_slot(name, share, common) for name, share in shares.items())
+    main = slots[0]
+    challenger = put_together(
+        settings, main.name, link=link, trust=trust, identity=identity, beside=main.models, offer=uplink.offer
     )
-    updater = Updater(device, Memory(settings.dir, slot), steps, identity.sign, now_ms)
-    parts = Parts(updater, inference, outbox, lambda: uplink.state.value, lambda: trust.alarms)
-    reporter = Reporter(identity, settings.labels, slot, parts, settings.dir)
+    main.inference.on_answered(challenger.shadow.take)
+    told = {slot.name: SlotParts(slot.updater, slot.inference, slot.share.threads) for slot in slots}
+    drifts = [slot.drift for slot in slots]
+    parts = Parts(
+        told,
+        outbox,
+        lambda: uplink.state.value,
+        lambda: (*trust.alarms, *(alarm for drift in drifts for alarm in drift.alarms)),
+        hardware.described(),
+        challenger,
+    )
+    reporter = Reporter(identity, settings.labels, parts, settings.dir)
     reports = reporting_mqtt.Reports(link, device, reporter.report, settings.report_s)
-    updater.on_change = reports.changed
-    desired = DesiredState(link, updater, device, slot, trust)
-    return _Rooms(outbox, inference, link, trust, updater, desired, uplink, reporter, reports, parts, Health(inference))
+    for updater in (*(slot.updater for slot in slots), challenger.updater):
+        updater.on_change = reports.changed
+    return _Rooms(
+        slots=slots,
+        link=link,
+        trust=trust,
+        uplink=uplink,
+        sampler=sampler,
+        reporter=reporter,
+        reports=reports,
+        challenger=challenger,
+        parts=parts,
+        health=Health(parts.inference),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What the slots of a device share."""
+
+    settings: EdgeSettings
+    identity: DeviceIdentity
+    link: Link
+    trust: Trust
+    outbox: Outbox
+    uplink: Uplink
+    sampler: Sampler
+    turns: Turns
+
+
+def _slot(name: str, share: Share, common: _Common) -> _Slot:
+    settings, link, trust = common.settings, common.link, common.trust
+    results = common.outbox if name == DEFAULT_SLOT else OfSlot(common.outbox, name)
+    inference = Inference(results, InferenceLimits(settings.batch_frames, settings.latency_ms))
+    inference.on_answered(common.sampler.take)
+    downloads = DOWNLOADS_FOLDER if name == DEFAULT_SLOT else f"{DOWNLOADS_FOLDER}-{name}"
+    pace = delivery.Limits(settings.delivery_rate, settings.delivery_jitter_s)
+    fetcher = Fetcher(link, trust, settings.dir / downloads, pace)
+    models = ModelStore.open(settings.dir / MODELS_FOLDER, name)
+    steps = Steps(
+        fetcher if len(settings.slots) == 1 else OneAtATime(fetcher, common.turns),
+        models,
+        inference,
+        Limits(settings.trial_s, settings.golden_timeout_s, share.threads, share.nice, settings.measured_files),
+        Facts(platform.machine(), agent_version(), operators.known(), hardware.described()),
+    )
+    updater = Updater(settings.id, Memory(settings.dir, name), steps, common.identity.sign, now_ms)
+    return _Slot(
+        name=name,
+        models=models,
+        inference=inference,
+        updater=updater,
+        desired=DesiredState(link, updater, settings.id, name, trust),
+        drift=_drift(settings, name, inference, common.uplink),
+        share=share,
+    )
+
+
+def _drift(settings: EdgeSettings, slot: str, inference: Inference, uplink: Uplink) -> DriftWatch:
+    thresholds = Thresholds(settings.drift_psi, settings.drift_p, settings.drift_shift)
+    drift = DriftWatch(slot, DriftLimits(settings.drift_s, thresholds), uplink.offer)
+    if settings.drift_s:
+        inference.on_answered(drift.take)
+    return drift
 
 
 def _trust(settings: EdgeSettings, root: bytes, link: Link) -> Trust:
@@ -194,8 +305,10 @@ def _trust(settings: EdgeSettings, root: bytes, link: Link) -> Trust:
 async def _work(rooms: _Rooms, settings: EdgeSettings, stop: asyncio.Event) -> None:
     """Until `stop`, or until a task fails, which ends all others and is raised."""
     frames = settings.dir / FRAMES_SOCKET
-    await rooms.updater.serve()
-    await rooms.desired.listen()
+    await asyncio.gather(*(slot.updater.serve() for slot in rooms.slots))
+    for slot in rooms.slots:
+        await slot.desired.listen()
+    await rooms.challenger.desired.listen()
     async with AsyncExitStack() as doors:
         ports = Ports(settings.infer_http_port, settings.infer_grpc_port)
         await doors.enter_async_context(frames_server(rooms.inference, frames, ports))
@@ -216,12 +329,13 @@ def _tasks(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, An
     telemetry = offer_regularly(rooms.reporter, rooms.uplink.offer_telemetry, settings.telemetry_s)
     return {
         **local_ends.tasks(settings, rooms.inference),
-        "inference": rooms.inference.run(),
-        "updater": rooms.updater.run(),
+        **rooms.challenger.tasks(),
+        **({f"drift {slot.name}": slot.drift.run() for slot in rooms.slots} if settings.drift_s else {}),
+        **{name: work for slot in rooms.slots for name, work in slot.tasks().items()},
         "link": rooms.link.run(),
         "trust": rooms.trust.run(),
-        "desired state": rooms.desired.run(),
         "uplink": rooms.uplink.run(),
+        "samples": rooms.sampler.run(),
         "reports": rooms.reports.run(),
         "telemetry": telemetry,
         "health": rooms.health.run(),
@@ -243,14 +357,14 @@ def _monitor(rooms: _Rooms, address: str) -> dict[str, Coroutine[Any, Any, None]
 def _orders(rooms: _Rooms) -> dict[str, local.Order]:
     """What a person on the device may have done, by its name."""
 
-    async def roll_back() -> Mapping[str, object]:
+    async def roll_back(slot: _Slot) -> Mapping[str, object]:
         try:
-            await rooms.updater.recall()
+            await slot.updater.recall()
         except WrongStep as error:
             raise local.Refused(str(error)) from error
         return rooms.reporter.status()
 
-    return {f"rollback {DEFAULT_SLOT}": roll_back}
+    return {f"rollback {slot.name}": partial(roll_back, slot) for slot in rooms.slots}
 
 
 async def _farewell(reports: reporting_mqtt.Reports) -> None:

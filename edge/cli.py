@@ -93,13 +93,8 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [
         ("device", found["device"]),
         ("agent", f"running, process {found['pid']}" if found["agent_running"] else "not running"),
-        ("model", _model(found["running"])),
-        (
-            "desired",
-            f"{_model(found['desired'])}, generation {found['generation']}" if found["desired"] else "nothing yet",
-        ),
-        ("update", found["state"]),
-        ("reason", found["reason"]),
+        *_slot_lines(found),
+        *(line for other in found["others"] for line in [("slot", other["slot"]), *_slot_lines(other)]),
         *(("alarm", alarm) for alarm in found["alarms"]),
         ("uplink", found["uplink"]),
         (
@@ -108,6 +103,29 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
         ),
     ]
     return [(name, text) for name, text in lines if text]
+
+
+def _slot_lines(slot: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a slot runs, and how its update stands."""
+    desired = slot["desired"]
+    return [
+        ("model", _model(slot["running"])),
+        ("desired", f"{_model(desired)}, generation {slot['generation']}" if desired else "nothing yet"),
+        ("update", slot["state"]),
+        ("reason", slot["reason"]),
+        *(("variant", _variant(row, slot["variant"])) for row in slot["variants"]),
+    ]
+
+
+def _variant(row: dict[str, Any], chosen: str) -> str:
+    name = f"{row['variant']} (in use)" if row["variant"] == chosen else row["variant"]
+    if row["problem"]:
+        return f"{name}: {row['problem']}"
+    if not row["measured_in"]:
+        return f"{name}: not measured"
+    accuracy = f", accuracy {row['accuracy']:.2%}" if row["accuracy"] else ""
+    measured = f"measured in version {row['measured_in']}"
+    return f"{name}: {row['frame_us']:.1f} µs a frame, {row['single_us']:.1f} µs alone, {measured}{accuracy}"
 
 
 def _model(named: dict[str, Any] | None) -> str:

@@ -21,6 +21,12 @@ MAX_METADATA_BYTES = 120 * 1024
 MAX_INDEX_BYTES = 1024
 MAX_GRPC_BYTES = 4 * 1024 * 1024
 MAX_BATCH_ROWS = 4096
+MAX_SAMPLE_BYTES = 16 * 1024 * 1024
+SAMPLE_PIECE_BYTES = 16 * 1024
+"""Small, so that a result that comes after it on a slow line waits for little."""
+MAX_SAMPLE_OFFERS = 16
+MAX_SAMPLE_PIECES = 2
+"""Offers that are open, and pieces not yet answered, on one stream."""
 MAX_ARTIFACT_BYTES = 1024 * 1024 * 1024
 MAX_DICTIONARY_BYTES = 8 * 1024 * 1024
 """A patch by dictionary is applied with both files in memory; larger ones are patched by difference, in flat memory."""
@@ -29,6 +35,9 @@ NAME = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?")
 """Names of devices, models, slots and sources: what Kubernetes allows for a node, at most 63 characters."""
 
 DEFAULT_SLOT = "default"
+
+SHADOW = ".shadow"
+"""At the end of the name of the slot in which a slot's challenger runs."""
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 
@@ -97,6 +106,16 @@ def checked_name(name: str, what: str) -> str:
             "beginning and ending with a letter or digit"
         )
     return name
+
+
+def shadow_slot(slot: str) -> str:
+    """The slot of the challenger to the champion in `slot`."""
+    return slot + SHADOW
+
+
+def is_shadow(slot: str) -> bool:
+    """Whether this is a challenger's slot."""
+    return slot.endswith(SHADOW)
 
 
 def manifest(digest: bytes) -> str:

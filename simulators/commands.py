@@ -67,13 +67,22 @@ class AgentSocket(click.ParamType[tuple[str, Path]]):
     show_default=True,
     help="Last frame number; 0: go on until SIGTERM or SIGINT.",
 )
+@click.option("--slot", default="", metavar="NAME", help="Slot whose model infers them; without it the main one.")
 @data_option
 @click.option(
     "--api", default="http://127.0.0.1:8080", show_default=True, metavar="URL", help="Where the true labels are posted."
 )
 @json_option
 def sensors(  # noqa: PLR0917 - one for each flag
-    agents: Sequence[tuple[str, Path]], rate: float, batch: int, count: int, data: str, api: str, *, as_json: bool
+    agents: Sequence[tuple[str, Path]],
+    rate: float,
+    batch: int,
+    count: int,
+    slot: str,
+    data: str,
+    api: str,
+    *,
+    as_json: bool,
 ) -> None:
     """Feed held-out digits to agents, and post their true labels to the cloud.
 
@@ -84,7 +93,7 @@ def sensors(  # noqa: PLR0917 - one for each flag
     Example:
       littoral-sim sensors --agent edge-1=littoral-edge-data/frames.sock --count 1000
     """
-    tallies = asyncio.run(_feed(dict(agents), feeding.Pace(rate, batch, count), data, api))
+    tallies = asyncio.run(_feed(dict(agents), feeding.Pace(rate, batch, count, slot), data, api))
     if as_json:
         click.echo(json.dumps(feeding.tallies_as_json(tallies)))
     else:

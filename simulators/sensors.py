@@ -50,11 +50,15 @@ class Cut(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast and how far: frames a second, frames a batch, and the last frame (0: until told to stop)."""
+    """How fast and how far: frames a second, frames a batch, and the last frame (0: until told to stop).
+
+    slot: of the agent, whose model infers them; empty: the main one.
+    """
 
     rate: float
     batch: int
     count: int
+    slot: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,8 @@ class Sensor:
     async def _session(self) -> None:
         async with grpc.aio.insecure_channel(f"unix:{self._socket}", options=_CHANNEL) as channel:
             call = frames_pb2_grpc.FramesStub(channel).Feed()  # type: ignore[no-untyped-call] # generated
-            await call.write(frames_pb2.FramesMessage(hello=frames_pb2.FramesHello(source=SOURCE)))
+            hello = frames_pb2.FramesHello(source=SOURCE, slot=self._pace.slot)
+            await call.write(frames_pb2.FramesMessage(hello=hello))
             self._take(await call.read())
             await _first_of(self._listen(call), self._feed(call))
 

@@ -32,6 +32,19 @@ COLUMNS = (
     "alarms",
 )
 
+SLOT_COLUMNS = ("slot", "state", "model", "version", "generation", "variant", "threads", "reason")
+VARIANT_COLUMNS = (
+    "slot",
+    "variant",
+    "in use",
+    "µs a frame",
+    "µs alone",
+    "accuracy",
+    "threads",
+    "measured in version",
+    "problem",
+)
+
 
 @click.group()
 def devices() -> None:
@@ -61,7 +74,7 @@ def list_(as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001 - as cli
 @json_option
 @options(CloudSettings, only=("api",))
 def show(device: str, as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001 - as click hands them over
-    """One device and its labels.
+    """One device, its labels, its slots, and what it measured of the variants of its models.
 
     \b
     Example:
@@ -137,7 +150,12 @@ def _all(api: Api) -> list[dict[str, Any]]:
 
 def _draw(found: list[dict[str, Any]]) -> RenderableType:
     now_ms = int(time.time() * 1000)
-    return table("Devices", COLUMNS, [_row(device, now_ms) for device in found])
+    drawn = table("Devices", COLUMNS, [_row(device, now_ms) for device in found])
+    several = [(device["id"], slot) for device in found for slot in device["slots"] if len(device["slots"]) > 1]
+    if not several:
+        return drawn
+    slots = [[device, *(slot[name] for name in SLOT_COLUMNS)] for device, slot in several]
+    return Group(drawn, table("Slots", ("device", *SLOT_COLUMNS), slots))
 
 
 def _row(device: dict[str, Any], now_ms: int) -> list[object]:
@@ -161,7 +179,25 @@ def _row(device: dict[str, Any], now_ms: int) -> list[object]:
 
 def _draw_one(device: dict[str, Any]) -> RenderableType:
     labels = table("Labels", ("label", "value"), sorted(device["labels"].items()))
-    return Group(_draw([device]), labels)
+    drawn: list[RenderableType] = [_draw([device]), labels]
+    measured = [_variant(slot, row) for slot in device["slots"] for row in slot["variants"]]
+    if measured:
+        drawn.append(table(f"Variants on {device['hardware']}", VARIANT_COLUMNS, measured))
+    return Group(*drawn)
+
+
+def _variant(slot: dict[str, Any], row: dict[str, Any]) -> list[object]:
+    return [
+        slot["slot"],
+        row["variant"],
+        "yes" if row["variant"] == slot["variant"] else "no",
+        f"{row['frame_us']:.1f}" if row["frame_us"] else None,
+        f"{row['single_us']:.1f}" if row["single_us"] else None,
+        f"{row['accuracy']:.2%}" if row["accuracy"] else None,
+        row["threads"],
+        row["measured_in"] or None,
+        row["problem"],
+    ]
 
 
 def _draw_health(found: dict[str, Any]) -> RenderableType:

@@ -35,11 +35,28 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class VariantMeasured:
+    """What one variant of a model version came to on a device. problem: why it is not run there; empty: it can be.
+
+    single_us: a frame alone; frame_us: one in the best batch. accuracy: the manifest's. measured_in: version whose file
+    was measured, 0: none.
+    """
+
+    variant: str
+    problem: str
+    single_us: float
+    frame_us: float
+    accuracy: float
+    threads: int
+    measured_in: int
+
+
+@dataclass(frozen=True, slots=True)
 class Slot:
     """One slot of a device as it reported it.
 
     generation: the newest deployment it speaks of; manifest: that deployment's digest; running: digest of the manifest
-    in use, empty if none; version 0: none.
+    in use, empty if none; version 0: none. variant: in use; variants: what it was chosen from. threads: that it has.
     """
 
     slot: str = DEFAULT_SLOT
@@ -52,6 +69,9 @@ class Slot:
     running_version: int = 0
     chunks_total: int = 0
     chunks_present: int = 0
+    variant: str = ""
+    threads: int = 0
+    variants: tuple[VariantMeasured, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +133,12 @@ class Device:
     slots: Mapping[str, Slot] = field(default_factory=dict)
     telemetry: DeviceTelemetry | None = None
     alarms: tuple[str, ...] = ()
+    hardware: str = ""
 
     @property
     def main(self) -> Slot:
-        """The slot of the device's main model."""
-        return self.slots.get(DEFAULT_SLOT, Slot())
+        """The slot of the device's main model; of a device that has named all of its slots, the first by name."""
+        return self.slots.get(DEFAULT_SLOT) or self.slots.get(min(self.slots, default=""), Slot())
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +218,7 @@ class Reported:
     slots: tuple[Slot, ...]
     receipts: Mapping[str, bytes]
     alarms: tuple[str, ...] = ()
+    hardware: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
-from sqlalchemy import JSON, BigInteger, Column, Connection, Float, ForeignKey, Table, insert, select, update
+from sqlalchemy import JSON, BigInteger, Column, Connection, Float, ForeignKey, Table, select
 
 from cloud.fleet.entities import DeviceHealth
 from cloud.fleet.store import devices
@@ -27,15 +25,6 @@ health = Table(
     Column("uptime_ms", BigInteger, nullable=False),
     Column("latency_counts", JSON, nullable=False),
 )
-
-
-def put(connection: Connection, device: str, measured: DeviceHealth) -> None:
-    """Write a device's newest health. One that has not reported has none."""
-    values = asdict(measured)
-    if connection.execute(update(health).where(health.c.device == device).values(values)).rowcount:
-        return
-    if connection.execute(select(devices.c.id).where(devices.c.id == device)).first():
-        connection.execute(insert(health).values(device=device, **values))
 
 
 def get(connection: Connection, device: str) -> DeviceHealth | None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from cloud.fleet.entities import Device, DeviceTelemetry, Outcome, Receipt, UnknownDevice
+from cloud.fleet.entities import Device, DeviceTelemetry, Outcome, Receipt, Slot, UnknownDevice
 from cloud.fleet.service import Fleet
 from protos.kit.latency import BOUNDS_US
 
@@ -27,8 +27,34 @@ class TelemetryView(BaseModel):
     measured_ms: int
 
 
+class VariantView(BaseModel):
+    """What a variant of the running version came to on the device; times in µs a frame, 0: not measured."""
+
+    variant: str
+    problem: str
+    frame_us: float
+    single_us: float
+    accuracy: float
+    threads: int
+    measured_in: int
+
+
+class SlotView(BaseModel):
+    """One of the models that a device runs at once, by its own report. variants: what `variant` was chosen from."""
+
+    slot: str
+    state: str
+    version: int | None
+    model: str | None
+    generation: int
+    reason: str
+    threads: int
+    variant: str
+    variants: list[VariantView]
+
+
 class DeviceView(BaseModel):
-    """A device and its main slot. version and model are what it runs (null: nothing), by its own report."""
+    """A device and its slots; state, version (null: none), model, generation and reason are the main slot's."""
 
     id: str
     online: bool
@@ -41,6 +67,8 @@ class DeviceView(BaseModel):
     last_seen_ms: int
     telemetry: TelemetryView | None
     alarms: list[str]
+    hardware: str
+    slots: list[SlotView]
 
 
 class HealthView(BaseModel):
@@ -143,6 +171,22 @@ def device_json(device: Device) -> dict[str, Any]:
         "last_seen_ms": device.last_seen_ms,
         "telemetry": _telemetry_json(device.telemetry) if device.telemetry else None,
         "alarms": list(device.alarms),
+        "hardware": device.hardware,
+        "slots": [_slot_json(slot) for _, slot in sorted(device.slots.items())],
+    }
+
+
+def _slot_json(slot: Slot) -> dict[str, Any]:
+    return {
+        "slot": slot.slot,
+        "state": slot.state.value,
+        "version": slot.running_version or None,
+        "model": slot.running_model or None,
+        "generation": slot.generation,
+        "reason": slot.reason,
+        "threads": slot.threads,
+        "variant": slot.variant,
+        "variants": [asdict(row) for row in slot.variants],
     }
 
 

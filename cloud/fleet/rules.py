@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
+from dataclasses import replace
+from math import inf, isfinite
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf.message import DecodeError
@@ -19,6 +20,7 @@ from cloud.fleet.entities import (
     Reported,
     Slot,
     UpdateState,
+    VariantMeasured,
 )
 from protos import topics
 from protos.kit import envelope
@@ -28,6 +30,7 @@ from protos.v1 import report_pb2, uplink_pb2
 KEY_BYTES = 32
 DIGEST_BYTES = 32
 MAX_SLOTS = 16
+MAX_VARIANTS = 16
 MAX_LABELS = 64
 MAX_ALARMS = 8
 MAX_LABEL_CHARACTERS = 253
@@ -75,6 +78,7 @@ def read_report(report: report_pb2.Report) -> Reported:
         slots=slots,
         receipts={s.slot: s.receipt.SerializeToString() for s in report.slots if s.HasField("receipt")},
         alarms=tuple(_text(alarm, MAX_REASON_CHARACTERS) for alarm in report.alarms[:MAX_ALARMS]),
+        hardware=_text(report.hardware, MAX_REASON_CHARACTERS),
     )
 
 
@@ -159,8 +163,12 @@ def read_health(telemetry: uplink_pb2.Telemetry) -> DeviceHealth | None:
 
 
 def changed(reported: Reported, stored: Mapping[str, Slot]) -> list[Slot]:
-    """The reported slots that differ from what is on record: most reports only repeat it."""
-    return [slot for slot in reported.slots if stored.get(slot.slot) != slot]
+    """The reported slots that differ from what is on record: most reports only repeat it.
+
+    What was measured of variants is on record elsewhere.
+    """
+    told = (replace(slot, variant="", threads=0, variants=()) for slot in reported.slots)
+    return [slot for slot in told if stored.get(slot.slot) != slot]
 
 
 def _verified(signed: bytes, public_key: bytes) -> report_pb2.Receipt:
@@ -184,10 +192,28 @@ def _slot(state: report_pb2.SlotState) -> Slot:
         running_version=state.running_version,
         chunks_total=state.chunks_total,
         chunks_present=state.chunks_present,
+        variant=_text(state.variant, MAX_VERSION_CHARACTERS),
+        threads=state.threads,
+        variants=tuple(_variant(row) for row in state.variants[:MAX_VARIANTS]),
     )
     if max(slot.generation, slot.running_version) > MAX_INTEGER:
         raise ValueError(f"slot {slot.slot!r} has a generation or version above {MAX_INTEGER}")
     return slot
+
+
+def _variant(row: report_pb2.VariantMeasured) -> VariantMeasured:
+    def number(value: float) -> float:
+        return value if 0 <= value < inf else 0.0
+
+    return VariantMeasured(
+        variant=_text(row.variant, MAX_VERSION_CHARACTERS),
+        problem=_text(row.problem, MAX_REASON_CHARACTERS),
+        single_us=number(row.single_us),
+        frame_us=number(row.frame_us),
+        accuracy=number(row.accuracy),
+        threads=row.threads,
+        measured_in=min(row.measured_in, MAX_INTEGER),
+    )
 
 
 def _labels(labels: Mapping[str, str]) -> dict[str, str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 
-from cloud.fleet import alarms, health, rules, store
+from cloud.fleet import alarms, health, measured, rules, store
 from cloud.fleet.entities import (
     BadReceipt,
     BadReport,
@@ -20,6 +21,7 @@ from cloud.fleet.entities import (
     Standing,
     UnknownDevice,
 )
+from cloud.fleet.newest import put
 from cloud.foundation.database import Database, Transaction
 from protos.topics import DEFAULT_SLOT
 from protos.v1 import report_pb2, uplink_pb2
@@ -56,10 +58,18 @@ class Fleet:
 
     def telemetry(self, device: str, telemetry: uplink_pb2.Telemetry, now_ms: int) -> None:
         """Keep a device's newest telemetry. That of a device that never reported is dropped."""
+        self.telemetries({device: (telemetry, now_ms)})
+
+    def telemetries(self, said: Mapping[str, tuple[uplink_pb2.Telemetry, int]]) -> None:
+        """Keep the newest telemetry of several devices, with when it came, in one transaction."""
         with self._database.transaction() as transaction:
-            store.put_telemetry(transaction, device, rules.read_telemetry(telemetry, now_ms))
-            if told := rules.read_health(telemetry):
-                health.put(transaction, device, told)
+            put(
+                transaction,
+                store.telemetry,
+                {device: asdict(rules.read_telemetry(*one)) for device, one in said.items()},
+            )
+            told = {device: rules.read_health(telemetry) for device, (telemetry, _) in said.items()}
+            put(transaction, health.health, {device: asdict(one) for device, one in told.items() if one})
 
     def forget(self, device: str) -> None:
         """Forget a device's key, so that one set up anew may take its name. Raises UnknownDevice.
@@ -75,7 +85,7 @@ class Fleet:
     def devices(self, after: str = EVERY_DEVICE, limit: int | None = None) -> list[Device]:
         """Devices that have reported, by id, from the first behind `after`."""
         with self._database.reading() as transaction:
-            return alarms.with_alarms(transaction, store.list_devices(transaction, after, limit))
+            return _whole(transaction, store.list_devices(transaction, after, limit))
 
     def device(self, device: str) -> Device:
         """One device. Raises UnknownDevice."""
@@ -83,7 +93,7 @@ class Fleet:
             found = store.get_device(transaction, device)
             if found is None:
                 raise UnknownDevice(device)
-            return alarms.with_alarms(transaction, [found])[0]
+            return _whole(transaction, [found])[0]
 
     def health(self, device: str) -> DeviceHealth | None:
         """How a device was when it told last; None: it told nothing of it yet. Raises UnknownDevice."""
@@ -153,9 +163,15 @@ class Fleet:
         """Where the devices stand whose newest deployment is this rollout's."""
         return store.standings(transaction, rollout)
 
-    def labelled_since(self, transaction: Transaction, since_ms: int) -> list[tuple[str, Mapping[str, str]]]:
-        """Devices that came, or changed their labels, since then: id and labels."""
-        return store.labelled_since(transaction, since_ms)
+    def labelled_since(
+        self, transaction: Transaction, since_ms: int, slot: str = DEFAULT_SLOT
+    ) -> list[tuple[str, Mapping[str, str]]]:
+        """Devices with this slot that came, or changed their labels or slots, since then: id and labels."""
+        return store.labelled_since(transaction, since_ms, slot)
+
+
+def _whole(transaction: Transaction, found: Sequence[Device]) -> list[Device]:
+    return alarms.with_alarms(transaction, measured.with_measured(transaction, found))
 
 
 def _take_presence(transaction: Transaction, presence: Presence, now_ms: int) -> None:
@@ -175,11 +191,15 @@ def _take_report(transaction: Transaction, report: report_pb2.Report, now_ms: in
         return [Rejection(report.device[:63], f"report not taken: {error}")]
     if known is None:
         store.add_device(transaction, reported.device, now_ms, online=False)
+    stored = store.slots_of(transaction, reported.device)
+    names = {slot.slot for slot in reported.slots}
     if rules.is_news(known, reported):
         relabelled = known is None or not known.public_key or known.labels != reported.labels
-        store.put_report(transaction, reported, now_ms, relabelled=relabelled)
-    for slot in rules.changed(reported, store.slots_of(transaction, reported.device)):
+        store.put_report(transaction, reported, now_ms, relabelled=relabelled or not names <= stored.keys())
+    for slot in rules.changed(reported, stored):
         store.put_slot(transaction, reported.device, slot)
+    measured.remove_slots(transaction, reported.device, stored.keys() - names)
+    measured.put(transaction, reported.device, reported.hardware, reported.slots)
     alarms.put(transaction, reported.device, reported.alarms)
     problems = (_take_receipt(transaction, reported, slot, now_ms) for slot in reported.slots)
     return [Rejection(reported.device, problem) for problem in problems if problem]

@@ -198,19 +198,10 @@ def slots_of(connection: Connection, device: str) -> dict[str, Slot]:
 
 def put_slot(connection: Connection, device: str, slot: Slot) -> None:
     """Write a slot as reported."""
-    values = asdict(slot) | {"state": slot.state.value}
+    values = {name: value for name, value in asdict(slot).items() if name in slots.c} | {"state": slot.state.value}
     there = and_(slots.c.device == device, slots.c.slot == slot.slot)
     if not connection.execute(update(slots).where(there).values(values)).rowcount:
         connection.execute(insert(slots).values(device=device, **values))
-
-
-def put_telemetry(connection: Connection, device: str, measured: DeviceTelemetry) -> None:
-    """Write a device's newest telemetry. A device that has not reported has none."""
-    values = asdict(measured)
-    if connection.execute(update(telemetry).where(telemetry.c.device == device).values(values)).rowcount:
-        return
-    if connection.execute(select(devices.c.id).where(devices.c.id == device)).one_or_none():
-        connection.execute(insert(telemetry).values(device=device, **values))
 
 
 def list_devices(connection: Connection, after: str, limit: int | None) -> list[Device]:
@@ -227,11 +218,11 @@ def get_device(connection: Connection, device: str) -> Device | None:
     return next(iter(_with_slots(connection, rows, slots.c.device == device)), None)
 
 
-def labelled_since(connection: Connection, since_ms: int) -> list[tuple[str, Mapping[str, str]]]:
-    """Devices that are new, or have new labels, since then: id and labels."""
-    wanted = select(devices.c.id, devices.c.labels).where(
-        devices.c.labelled_ms >= since_ms, devices.c.public_key != b""
-    )
+def labelled_since(connection: Connection, since_ms: int, slot: str) -> list[tuple[str, Mapping[str, str]]]:
+    """Devices with this slot that are new, or have new labels or slots, since then: id and labels."""
+    has_slot = and_(slots.c.device == devices.c.id, slots.c.slot == slot)
+    wanted = select(devices.c.id, devices.c.labels).join(slots, has_slot)
+    wanted = wanted.where(devices.c.labelled_ms >= since_ms, devices.c.public_key != b"")
     return [(row.id, row.labels) for row in connection.execute(wanted.order_by(devices.c.id))]
 
 

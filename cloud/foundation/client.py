@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,9 +21,22 @@ class Api:
         nearby = urlsplit(self._address).hostname in ("127.0.0.1", "localhost", "::1")
         self._client = httpx.Client(base_url=self._address, timeout=TIMEOUT_S, trust_env=not nearby)
 
-    def get(self, path: str, params: dict[str, str] | None = None, patience_s: float = TIMEOUT_S) -> Any:  # noqa: ANN401 - JSON is anything
+    def get(
+        self,
+        path: str,
+        params: Mapping[str, Any] | None = None,
+        patience_s: float = TIMEOUT_S,
+    ) -> Any:  # noqa: ANN401 - JSON is anything
         """The JSON at `path`, which may take `patience_s`."""
         return self._ask("GET", path, params=params, timeout=patience_s)
+
+    def download(self, path: str) -> bytes:
+        """The bytes at `path`."""
+        return self._answer("GET", path).content
+
+    def put(self, path: str, json: object = None) -> Any:  # noqa: ANN401 - JSON is anything
+        """What the API answers to `json` put at `path`."""
+        return self._ask("PUT", path, json=json)
 
     def post(self, path: str, json: object = None) -> Any:  # noqa: ANN401 - JSON is anything
         """What the API answers to `json` posted to `path`."""
@@ -33,6 +47,10 @@ class Api:
         return self._ask("DELETE", path)
 
     def _ask(self, method: str, path: str, **content: Any) -> Any:  # noqa: ANN401 - JSON is anything
+        response = self._answer(method, path, **content)
+        return _json(response) if response.content else None
+
+    def _answer(self, method: str, path: str, **content: Any) -> httpx.Response:  # noqa: ANN401 - JSON is anything
         try:
             response = self._client.request(method, path, **content)
         except httpx.ConnectError as error:
@@ -46,7 +64,7 @@ class Api:
             ) from error
         if response.is_error:
             raise click.ClickException(self._complaint(response))
-        return _json(response) if response.content else None
+        return response
 
     def _complaint(self, response: httpx.Response) -> str:
         if response.is_server_error:

@@ -21,6 +21,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DatabaseError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from cloud.foundation import migrate
+
 metadata = MetaData()
 """Every store's tables."""
 
@@ -51,13 +53,32 @@ class Database:
         self._writing, self._beside, self._reading = _kinds(self._engine, sqlite=self._sqlite)
 
     def create(self) -> None:
-        """Make what is missing: folder, file, tables. Any number of processes may do it at once."""
+        """Make what is missing: folder, file, tables. Any number of processes may do it at once.
+
+        A file of an older Littoral is taken to this version; a server's database is not, without being asked to.
+        """
+        with self._opening() as connection:
+            if self._sqlite or migrate.is_empty(connection):
+                migrate.upgrade(connection)
+            else:
+                migrate.check(connection)
+
+    def migrate(self) -> tuple[str, str]:
+        """Take the database to this code's version; returns the one before (empty: none) and that."""
+        with self._opening() as connection:
+            return migrate.upgrade(connection), migrate.head()
+
+    @contextmanager
+    def _opening(self) -> Iterator[Connection]:
+        """The first transaction, on whatever there is. Raises DatabaseFailed."""
         try:
             if self._sqlite:
                 _create_folder(self._url)
                 self._use_wal()
             with self.transaction() as connection:
-                metadata.create_all(connection)
+                yield connection
+        except migrate.WrongVersion as error:
+            raise DatabaseFailed(f"database {self} cannot be used: {error}") from error
         except (DatabaseError, OSError) as error:
             cause = error.orig if isinstance(error, DatabaseError) else error
             raise DatabaseFailed(

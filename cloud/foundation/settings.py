@@ -85,12 +85,51 @@ class CloudSettings(BaseSettings):
         ge=0,
         description="Whole days (UTC) that results are kept, and their truths; 0: for ever.",
     )
+    aggregate_days: int = Field(
+        default=0,
+        ge=0,
+        description="Whole days (UTC) that counts and histograms by minute are kept; 0: for ever.",
+    )
+    quarantine_days: int = Field(
+        default=90,
+        ge=0,
+        description="Whole days (UTC) that batches in quarantine are kept; 0: for ever.",
+    )
+    sample_days: int = Field(default=0, ge=0, description="Days that sampled frames are kept; 0: for ever.")
+    sample_bytes: int = Field(
+        default=10 * 1024**3,
+        ge=0,
+        description="Bytes of sampled frames kept; beyond it the oldest are dropped. 0: without limit.",
+    )
+    device_rows_s: int = Field(
+        default=0,
+        ge=0,
+        description="Most results a second that one device may send; one that sends more is told to wait. 0: no limit.",
+    )
+    device_bytes_s: int = Field(
+        default=0, ge=0, description="Most bytes a second that one device may send, samples included. 0: no limit."
+    )
     deployment_days: int = Field(
         default=30,
         ge=1,
         description="Days after which a device no longer starts a deployment it has not seen: bounds replay.",
     )
 
+    drift_psi: float = Field(
+        default=0.2,
+        gt=0,
+        allow_inf_nan=False,
+        description="PSI of labels or confidences from which on a model drifts, if drift_p holds, too.",
+    )
+    drift_p: float = Field(
+        default=0.001, gt=0, lt=1, description="Probability below which such a difference is no chance."
+    )
+    drift_shift: float = Field(
+        default=1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Shift of the frames' brightness, in standard deviations, from which on a model drifts.",
+    )
     patched_versions: int = Field(
         default=3,
         ge=0,
@@ -130,3 +169,8 @@ class CloudSettings(BaseSettings):
     def blobs(self) -> Path:
         """Folder of the artifacts' files."""
         return self.dir / "blobs"
+
+    @property
+    def samples(self) -> Path:
+        """Folder of the sampled frames; the roles ingest and api share it."""
+        return self.dir / "samples"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from cloud.registry.entities import UnknownArtifact
 from protos.kit.files import sync_folder, write_durably
+
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class Blobs:
@@ -32,6 +36,29 @@ class Blobs:
                 return file.read(size)
         except FileNotFoundError as error:
             raise UnknownArtifact(f"there is no {self._path(digest)}") from error
+
+    def size(self, digest: bytes) -> int | None:
+        """How many bytes there are under this name; None: it is not there."""
+        try:
+            return self._path(digest).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def remove(self, digest: bytes) -> None:
+        """Remove a file, if it is there."""
+        self._path(digest).unlink(missing_ok=True)
+
+    def older_than(self, unix_s: float) -> Iterator[bytes]:
+        """Digests of files that were written before."""
+        for path in self._folder.glob("??/*"):
+            if _DIGEST.fullmatch(path.name) and path.stat().st_mtime < unix_s:
+                yield bytes.fromhex(path.name)
+
+    def remove_unfinished(self, unix_s: float) -> None:
+        """Remove what writes that were killed before then have left."""
+        for path in self._folder.glob("??/.*.unfinished"):
+            if path.stat().st_mtime < unix_s:
+                path.unlink(missing_ok=True)
 
     def _path(self, digest: bytes) -> Path:
         name = digest.hex()

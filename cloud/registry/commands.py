@@ -128,9 +128,16 @@ def _details(version: dict[str, Any]) -> RenderableType:
         ("code version", lineage["code_version"]),
         *lineage["parameters"].items(),
     ]
-    columns = ["variant", "bytes", "transfer", "patches", "digest"]
+    columns = ["variant", "accuracy", "bytes", "transfer", "patches", "digest"]
     variants = [
-        (each["name"], each["bytes"], each["transfer"], _patches(each["patches"]), each["digest"])
+        (
+            each["name"],
+            _share(each["accuracy"]),
+            each["bytes"],
+            each["transfer"],
+            _patches(each["patches"]),
+            each["digest"],
+        )
         for each in version["variants"]
     ]
     return Group(

@@ -82,6 +82,7 @@ def _described_variant(variant: Variant) -> dict[str, object]:
     artifact = variant.artifact
     return {
         "name": variant.name,
+        "accuracy": variant.accuracy or None,
         "digest": artifact.digest.hex(),
         "bytes": artifact.size,
         "chunks": len(artifact.chunks),

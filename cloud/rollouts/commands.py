@@ -18,6 +18,7 @@ from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
 from cloud.rollouts.entities import State
 from protos.kit.settings import load, options
+from protos.topics import DEFAULT_SLOT
 
 PATH = "/api/v1/rollouts"
 FINAL = {State.SUCCEEDED.value, State.FAILED.value, State.ABORTED.value}
@@ -44,6 +45,7 @@ def rollout() -> None:
 @click.option("--model", required=True, help="Name of the model.")
 @click.option("--version", required=True, type=click.IntRange(min=1), help="Version of the model.")
 @click.option("--wave", "waves", multiple=True, help="Size of a wave: 5, 25% (of all), rest. [default: 1, rest]")
+@click.option("--slot", help="Slot of the devices that is to run it. [default: default]")
 @click.option("--selector", multiple=True, metavar="LABEL=VALUE", help="Only devices that have this label.")
 @click.option("--max-failed", type=float, help="Share of a wave that may fail, 0 to 1. [default: 0]")
 @click.option("--min-succeeded", type=float, help="Share of a wave that must succeed. [default: 1]")
@@ -60,6 +62,7 @@ def create(context: click.Context, /, **flags: Any) -> None:  # noqa: ANN401 - a
     \b
     Example:
       littoral rollout create --model digits --version 2 --wave 1 --wave 25% --wave rest --selector site=a
+      littoral rollout create --model gates --version 1 --slot doors
     """
     as_json, watched = flags.pop("as_json"), flags.pop("watch")
     wanted = _wanted(flags)
@@ -179,7 +182,8 @@ def _wanted(flags: dict[str, Any]) -> dict[str, Any]:
         "selector": dict(_label(text) for text in flags["selector"]),
         "gates": {name: value for name, value in gates.items() if value is not None},
     }
-    return wanted | ({"waves": list(flags["waves"])} if flags["waves"] else {})
+    given = {"waves": list(flags["waves"]), "slot": flags["slot"]}
+    return wanted | {name: value for name, value in given.items() if value}
 
 
 def _label(text: str) -> tuple[str, str]:
@@ -233,7 +237,8 @@ def _row(one: dict[str, Any]) -> list[object]:
 
 
 def _draw(found: dict[str, Any]) -> RenderableType:
-    title = f"{found['id']}: {found['model']} {found['version']}, {found['state']}"
+    where = "" if found["slot"] == DEFAULT_SLOT else f" in slot {found['slot']}"
+    title = f"{found['id']}: {found['model']} {found['version']}{where}, {found['state']}"
     if found["reason"]:
         title += f" ({found['reason']})"
     columns = [*WAVE_COLUMNS, *(name for name in RARE_COLUMNS if any(wave[name] for wave in found["waves"]))]

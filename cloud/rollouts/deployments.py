@@ -83,6 +83,13 @@ class Deployments:
 
         return self._fleet.desire(transaction, device, slot, build)
 
+    def _renewed(self, old: Desired, now_ms: int) -> Desired:
+        """The same deployment, whatever it says, from now on."""
+        deployment = Deployment.FromString(Signed.FromString(old.signed).payload)
+        deployment.issued_ms, deployment.expires_ms = now_ms, now_ms + self._lifetime_ms
+        signed = self._sign(DEPLOYMENT, deployment.SerializeToString())
+        return replace(old, issued_ms=now_ms, signed=signed.SerializeToString(), published=False)
+
     def _signed(self, desired: Desired) -> Desired:
         deployment = Deployment(
             device=desired.device,
@@ -105,7 +112,7 @@ class Deployments:
         """
 
         def sign(old: Desired) -> Desired:
-            return self._signed(replace(old, issued_ms=now_ms))
+            return self._renewed(old, now_ms)
 
         oldest = self._fleet.oldest(transaction)
         present = _keys(self._sign(DEPLOYMENT, b"").SerializeToString())

@@ -28,6 +28,7 @@ from cloud.rollouts.entities import (
 )
 from cloud.rollouts.service import Rollouts
 from cloud.rollouts.waves import MAX_WAVES
+from protos.topics import DEFAULT_SLOT, NAME
 
 MAX_SELECTOR = 16
 YEAR_S = 366 * 24 * 3600
@@ -59,6 +60,9 @@ class RolloutBody(BaseModel):
     version: Annotated[int, Field(ge=1, le=2**63 - 1, strict=True)] = Field(examples=[2])
     selector: Annotated[dict[LabelText, Annotated[str, StringConstraints(max_length=253)]], Field()] = Field(
         default_factory=dict, max_length=MAX_SELECTOR, examples=[{"site": "a"}]
+    )
+    slot: Annotated[str, StringConstraints(pattern=f"^{NAME.pattern}$")] = Field(
+        default=DEFAULT_SLOT, description="Which of the models that a device runs at once.", examples=["doors"]
     )
     waves: list[WaveText] = Field(default_factory=lambda: ["1", "rest"], max_length=MAX_WAVES)
     gates: GatesBody = Field(default_factory=GatesBody)
@@ -93,6 +97,7 @@ class OverviewView(BaseModel):
     id: str
     model: str
     version: int
+    slot: str
     state: str
     reason: str
     selector: dict[str, str]
@@ -158,6 +163,7 @@ def overview_json(overview: Overview) -> dict[str, Any]:
         "id": rollout.id,
         "model": rollout.model,
         "version": rollout.version,
+        "slot": rollout.slot,
         "state": rollout.state.value,
         "reason": rollout.reason,
         "selector": dict(rollout.selector),
@@ -205,7 +211,7 @@ def _member_json(member: Member) -> dict[str, Any]:
 
 def _request(body: RolloutBody) -> Request:
     gates = Gates(**body.gates.model_dump())
-    return Request(body.model, body.version, tuple(body.waves), dict(body.selector), gates)
+    return Request(body.model, body.version, tuple(body.waves), dict(body.selector), gates, body.slot)
 
 
 def _asked(ask: Callable[[], Rollout]) -> dict[str, Any]:

@@ -99,9 +99,10 @@ class Rollouts:
         """Begin a rollout to the devices that match now. Raises UnknownModel, NoTargets, BadWaves."""
         version = self._registry.get(request.model, request.version)
         devices = self._fleet.devices()
-        targets = [_candidate(device) for device in devices if waves.matches(request.selector, device.labels)]
+        matching = [device for device in devices if waves.matches(request.selector, device.labels)]
+        targets = [_candidate(device) for device in matching if request.slot in device.slots]
         if not targets:
-            raise NoTargets(_no_targets(request.selector, devices))
+            raise NoTargets(_no_slot(request.slot, matching) or _no_targets(request.selector, devices))
         planned = waves.plan(targets, request.waves)
         rollout = Rollout(
             id=self._make_id(),
@@ -221,7 +222,9 @@ class Rollouts:
         standings = {standing.device: standing for standing in self._fleet.standings(transaction, rollout.id)}
         events = rules.facts(rollout, standings, newer, watching_ms, now_ms)
         if rollout.state in ACTIVE:
-            for device, labels in self._fleet.labelled_since(transaction, rollout.created_ms - CLOCKS_APART_MS):
+            for device, labels in self._fleet.labelled_since(
+                transaction, rollout.created_ms - CLOCKS_APART_MS, rollout.slot
+            ):
                 if device not in newer and device not in rollout.members and waves.matches(rollout.selector, labels):
                     events.append(Joined(device))
         return events
@@ -251,6 +254,14 @@ def _check_lease(transaction: Transaction, lease: Lease | None) -> None:
     held = store.get_lease(transaction, lock=True)
     if held is None or held.token != lease.token:
         raise LeaseLost(f"controller {held.owner if held else 'nobody'} is active now")
+
+
+def _no_slot(slot: str, matching: Sequence[Device]) -> str:
+    """That no device among those that match has the slot; empty if none matches."""
+    known = sorted({name for device in matching for name in device.slots})
+    if not matching:
+        return ""
+    return f"no device that matches has a slot {slot!r} (setting slots): there are {', '.join(known) or 'none'}"
 
 
 def _no_targets(selector: Mapping[str, str], devices: Sequence[Device]) -> str:

@@ -58,6 +58,11 @@ def _model_name(_context: click.Context, _parameter: click.Parameter, value: str
 @click.option(
     "--architecture", "architectures", multiple=True, metavar="NAME", help="Only for such devices, as uname -m says."
 )
+@click.option(
+    "--plain",
+    is_flag=True,
+    help="Publish each variant also without XNNPACK, from the same file, for devices on which that is faster.",
+)
 @click.option("--agent-version", default="", metavar="X.Y", help="Only for agents from this version on.")
 @settings.options(
     CloudSettings, only=("dir", "database", "artifacts", "signing_keys", "offline_keys", "patched_versions")
@@ -70,6 +75,7 @@ def train(
     epochs: int | None,
     seed: int,
     architectures: tuple[str, ...],
+    plain: bool,
     agent_version: str,
     config: Path | None,
     as_json: bool,
@@ -86,7 +92,7 @@ def train(
         registry = _registry(
             chosen, model
         )  # before the long work, so that a folder that cannot be written costs no minutes
-        trained = _train(data, Options(epochs=epochs or 0, seed=seed))
+        trained = _train(data, Options(epochs=epochs or 0, seed=seed, plain=plain))
         published = _publish(
             trained, registry, model, Requirements(architectures=architectures, agent_version=agent_version)
         )
@@ -128,7 +134,9 @@ def _variant(_context: click.Context, _parameter: click.Parameter, given: tuple[
     help="JSON: what becomes of a frame (Preprocessing in protos/v1/manifest.proto); by default pixels to 0..1.",
 )
 @click.option("--labels", default="", metavar="A,B,...", help="Names of the classes; by default their numbers.")
-@settings.options(CloudSettings, only=("dir", "database", "artifacts", "keys", "offline_keys", "patched_versions"))
+@settings.options(
+    CloudSettings, only=("dir", "database", "artifacts", "signing_keys", "offline_keys", "patched_versions")
+)
 @json_option
 def register(
     *,
@@ -236,9 +244,8 @@ def _code_version() -> str:
 
 def _drawn(published: dict[str, object]) -> RenderableType:
     title = f"{published['model']} version {published['version']}, in {published['seconds']} s"
-    accuracy = {FLOAT: published["accuracy_float"], INT8: published["accuracy_int8"]}
     rows = [
-        (variant["name"], f"{accuracy[variant['name']]:.2%}", variant["bytes"], variant["digest"][:12])
+        (variant["name"], f"{variant['accuracy']:.2%}", variant["bytes"], variant["digest"][:12])
         for variant in published["variants"]  # type: ignore[attr-defined]
     ]
     return table(title, ("variant", "accuracy", "bytes", "digest"), rows)

@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from protos.v1.manifest_pb2 import GoldenVector, Lineage, Preprocessing, Variant, VariantOperators
+from protos.v1.sketches_pb2 import Reference
 
 FLOAT = "float32"
 INT8 = "int8"
+PLAIN = {"int8-plain": INT8, "float32-plain": FLOAT}
+"""Variants that run another one's file by the interpreter's own kernels, without a delegate."""
 
 
 class UnreadableDataset(ValueError):
@@ -21,12 +24,16 @@ class QuantisationLoss(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to train. epochs: 0 for as many as the data needs. rate: the highest. seed: the same gives the same model."""
+    """How to train. epochs: 0 for as many as the data needs. rate: the highest. seed: the same gives the same model.
+
+    plain: whether the plain variants are published, too.
+    """
 
     epochs: int = 0
     seed: int = 1
     batch: int = 64
     rate: float = 3e-3
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +62,4 @@ class TrainedModel:
     golden: tuple[GoldenVector, ...]
     lineage: Lineage
     operators: tuple[VariantOperators, ...] = ()
+    references: tuple[Reference, ...] = ()

@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 from cloud.training.rules import GOLDEN_FRAMES, choose_golden, margins
 from edge.inference.engine import Engine, tensor_specs
 from edge.inference.golden import expected
-from protos.v1.manifest_pb2 import GoldenVector, Preprocessing, Variant
+from protos.kit.sketches import Tally, channels_of
+from protos.v1.manifest_pb2 import DELEGATE_DEFAULT, DELEGATE_NONE, GoldenVector, Preprocessing, Variant
+from protos.v1.sketches_pb2 import Reference
 
 # What a golden output may differ by between processors: kernels round differently, by a step in each layer.
 TOLERANCE_STEPS = 8.0
 TOLERANCE_FLOAT = 1e-3
+
+LOOKED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +45,23 @@ def judge(
     threads: int = 1,
     *,
     steps: Preprocessing | None = None,
+    plain: bool = False,
 ) -> Judgement:
     """Run `model` as variant `name` over raw frames (n, ...) with labels (n,). Raises BadModel.
 
-    steps: what becomes of a frame before; without it pixels only become 0..1, as in training.
+    steps: what becomes of a frame before; without it pixels only become 0..1, as in training. plain: run by the
+    interpreter's own kernels.
     """
     input_spec, output_spec = tensor_specs(model)
-    variant = Variant(name=name, input=input_spec, output=output_spec)
+    delegate = DELEGATE_NONE if plain else DELEGATE_DEFAULT
+    variant = Variant(name=name, input=input_spec, output=output_spec, delegate=delegate)
     engine = Engine(model, variant, steps or preprocessing(images.shape[1:]), threads)
     outputs = engine.raw(images)
     scores = outputs.astype(np.float32)
     if output_spec.scale:
         scores = (scores - output_spec.zero_point) * np.float32(output_spec.scale)
-    return Judgement(variant, float((outputs.argmax(axis=1) == labels).mean()), outputs, scores)
+    variant.accuracy = float((outputs.argmax(axis=1) == labels).mean())
+    return Judgement(variant, variant.accuracy, outputs, scores)
 
 
 def golden_vectors(
@@ -65,6 +73,19 @@ def golden_vectors(
     agreed = np.flatnonzero((answers == answers[0]).all(axis=0))
     chosen = agreed[choose_golden(answers[0][agreed], margin[agreed], count)]
     return tuple(_golden(judgements, images, int(index)) for index in chosen)
+
+
+def reference(judgement: Judgement, images: NDArray[np.generic]) -> Reference:
+    """What a variant answered to the judged images, and what these are like: what devices compare their frames with."""
+    tally = Tally(judgement.scores.shape[1], channels_of(images.shape[1:]))
+    labels = judgement.outputs.argmax(axis=1)
+    confidences = np.take_along_axis(judgement.scores, labels[:, None], axis=1)[:, 0]
+    tally.add(labels.astype(np.uint16), confidences)
+    looked_at = len(images) if images.dtype == np.uint8 else 0
+    for start in range(0, looked_at, LOOKED_AT_ONCE):
+        some = images[start : start + LOOKED_AT_ONCE]
+        tally.look(some.reshape(len(some), -1).view(np.uint8))
+    return Reference(variant=judgement.variant.name, sketch=tally.sketch())
 
 
 def _golden(judgements: Mapping[str, Judgement], images: NDArray[np.generic], index: int) -> GoldenVector:

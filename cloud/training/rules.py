@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,6 +41,11 @@ def check_quantisation(accuracy_float: float, accuracy_int8: float) -> None:
             f"quantisation lost {lost:.2%} of accuracy (float {accuracy_float:.2%}, int8 {accuracy_int8:.2%}), "
             f"at most {ALLOWED_LOSS:.0%} is allowed: nothing was published. Train longer or on more varied images"
         )
+
+
+def accuracy_floor(accuracies: Collection[float]) -> float:
+    """What a variant must be right on to be run by a device, whichever is the fastest there."""
+    return max(0.0, max(accuracies) - ALLOWED_LOSS)
 
 
 def margins(scores: NDArray[np.float32]) -> NDArray[np.float32]:

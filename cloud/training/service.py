@@ -10,8 +10,8 @@ from cloud.registry.entities import ModelVersion
 from cloud.registry.service import Registry
 from cloud.training import operators, rules
 from cloud.training.datasets import Dataset
-from cloud.training.entities import FLOAT, INT8, Options, Progress, TrainedModel
-from cloud.training.evaluation import Judgement, golden_vectors, judge, preprocessing
+from cloud.training.entities import FLOAT, INT8, PLAIN, Options, Progress, TrainedModel
+from cloud.training.evaluation import Judgement, golden_vectors, judge, preprocessing, reference
 from protos.v1.manifest_pb2 import Lineage, Manifest, Metric, Requirements
 
 VARIANTS = (INT8, FLOAT)
@@ -32,14 +32,21 @@ def train(dataset: Dataset, options: Options, code_version: str, progress: Progr
     steps = len(dataset.train_labels) // options.batch * epochs
     network = Trainer(dataset, options, epochs, compiled=rules.compiling_pays(steps)).run(progress)
     files = convert(network, dataset.train_images)
+    if options.plain:
+        files |= {name: files[of] for name, of in PLAIN.items()}
     return judged(dataset, files, lineage(dataset, options, epochs, code_version))
 
 
 def judged(dataset: Dataset, files: Mapping[str, bytes], origin: Lineage) -> TrainedModel:
-    """TFLite `files` by variant as a model that may be published. Raises QuantisationLoss or BadModel."""
+    """TFLite `files` by variant as a model that may be published. Raises QuantisationLoss or BadModel.
+
+    Those of VARIANTS must be there, plain ones may.
+    """
     threads = os.cpu_count() or 1
     judgements: dict[str, Judgement] = {
-        name: judge(name, files[name], dataset.test_images, dataset.test_labels, threads) for name in VARIANTS
+        name: judge(name, files[name], dataset.test_images, dataset.test_labels, threads, plain=name in PLAIN)
+        for name in (*VARIANTS, *PLAIN)
+        if name in files
     }
     rules.check_quantisation(judgements[FLOAT].accuracy, judgements[INT8].accuracy)
     return TrainedModel(
@@ -51,6 +58,7 @@ def judged(dataset: Dataset, files: Mapping[str, bytes], origin: Lineage) -> Tra
         golden=golden_vectors(judgements, dataset.test_images),
         lineage=origin,
         operators=tuple(operators.of_variants(files)),
+        references=tuple(reference(judgement, dataset.test_images) for judgement in judgements.values()),
     )
 
 
@@ -77,6 +85,8 @@ def draft(trained: TrainedModel, model: str, requires: Requirements | None = Non
             Metric(name=METRICS[name], value=trained.accuracy[name]) for name in METRICS if name in trained.accuracy
         ],
         golden=trained.golden,
+        references=trained.references,
+        accuracy_floor=rules.accuracy_floor(trained.accuracy.values()),
         lineage=trained.lineage,
         requirements=requirements,
     )

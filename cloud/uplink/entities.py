@@ -129,6 +129,7 @@ class KnownVersion:
 class Quarantined:
     """A batch that was set aside, without its bytes; `size` is their number."""
 
+    id: int
     device: str
     epoch: int
     first_seq: int
@@ -153,7 +154,8 @@ class Counts:
     """The database's account of frames, whichever model answered.
 
     sent: frames with a known truth. stored: those of them that have a result. duplicated: result rows beyond the first
-    of the same frame. results_total: all rows. skipped: sequence numbers that devices dropped by their own policy.
+    of the same frame by the same model. results_total: all rows. skipped: sequence numbers that devices dropped by
+    their own policy.
     """
 
     sent: int

@@ -1,9 +1,11 @@
-"""Results that have been kept for long enough are dropped, once an hour."""
+"""What has been kept for long enough is dropped, once an hour: results, their account by minute, quarantine."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -14,22 +16,37 @@ EVERY_S = 3600
 log = structlog.get_logger()
 
 
-class Retention:
-    """Keeps results for `days` whole days. Any number of processes may do it at once."""
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """For how many whole days; 0: for ever."""
 
-    def __init__(self, ingest: Ingest, days: int) -> None:
-        self._ingest = ingest
-        self._days = days
+    results: int
+    aggregates: int
+    quarantine: int
+
+
+class Retention:
+    """Keeps each for as long as it is set. Any number of processes may do it at once."""
+
+    def __init__(self, ingest: Ingest, kept: Kept) -> None:
+        every = (
+            ("results", ingest.expire, kept.results),
+            ("aggregates", ingest.expire_account, kept.aggregates),
+            ("quarantine", ingest.expire_quarantine, kept.quarantine),
+        )
+        self._limited = [one for one in every if one[2]]
 
     async def run(self) -> None:
         """Drop what is too old, for ever."""
         while True:
-            await asyncio.to_thread(self._expire)
+            for what, expire, days in self._limited:
+                await asyncio.to_thread(_drop, what, expire, days)
             await asyncio.sleep(EVERY_S)
 
-    def _expire(self) -> None:
-        try:
-            if dropped := self._ingest.expire(int(time.time() * 1000), self._days):
-                log.info("results dropped that were kept for long enough", results=dropped, days=self._days)
-        except Exception:
-            log.exception("results that are too old are not dropped this time")
+
+def _drop(what: str, expire: Callable[[int, int], int], days: int) -> None:
+    try:
+        if dropped := expire(int(time.time() * 1000), days):
+            log.info("dropped what was kept for long enough", what=what, dropped=dropped, days=days)
+    except Exception:
+        log.exception("what is too old is not dropped this time", what=what)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Path, Query, Response
 from pydantic import BaseModel, Field
 
 from cloud.uplink.entities import InvalidTruths, Quarantined, SeveralModels, Summary
 from cloud.uplink.rules import LAST_SEQ, MAX_LABEL, MAX_TRUTHS
 from cloud.uplink.service import Ingest
+
+MAX_ID = 2**31 - 1
 
 
 class Truths(BaseModel):
@@ -50,6 +52,14 @@ def router(ingest: Ingest) -> APIRouter:
         """Batches that could not be stored as results, newest first, with the reasons."""
         return [quarantined_json(one) for one in ingest.quarantined(limit)]
 
+    @routes.get("/quarantine/{number}/payload", response_class=Response)
+    def get_payload(number: Annotated[int, Path(ge=1, le=MAX_ID)]) -> Response:
+        """The bytes of a batch in quarantine, as they came."""
+        payload = ingest.quarantined_payload(number)
+        if payload is None:
+            raise HTTPException(404, f"there is no batch {number} in quarantine")
+        return Response(payload, media_type="application/octet-stream")
+
     @routes.get("/audit/results")
     def get_audit() -> list[dict[str, Any]]:
         """By device, what it sent by its own numbers, and what the database holds of it. Reads every row."""
@@ -78,6 +88,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
 def quarantined_json(one: Quarantined) -> dict[str, Any]:
     """`epoch` and `first_seq` as strings: they may exceed what a JSON reader holds exactly."""
     return {
+        "id": one.id,
         "device": one.device,
         "epoch": str(one.epoch),
         "first_seq": str(one.first_seq),

@@ -6,7 +6,10 @@ The service promises one thing: an acknowledgement is written after the commit t
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import grpc
 import structlog
@@ -16,20 +19,41 @@ from cloud.foundation.metrics import DATABASE_ERRORS
 from cloud.uplink import auditing, metrics, rules
 from cloud.uplink.entities import MAX_BATCH_BYTES, WINDOW, Books, Fate, Opened, Outcome, ReceivedBatch
 from cloud.uplink.merge import Merger, NotCommitted, first_line
+from cloud.uplink.quotas import Quotas
 from cloud.uplink.service import Ingest
 from protos.kit import packing
-from protos.topics import checked_name
+from protos.topics import MAX_BATCH_ROWS, checked_name
 from protos.v1 import uplink_pb2, uplink_pb2_grpc
 
 HELLO_S = 10.0
 RETRY_MS = 1000
+MAX_DELAY_MS = 300_000
+"""Devices wait no longer for one word."""
 
 OnTelemetry = Callable[[str, uplink_pb2.Telemetry], None]
+OnWatched = Callable[[str, uplink_pb2.UplinkMessage], None]
 Messages = AsyncIterator[uplink_pb2.UplinkMessage]
 Context = ServicerContext[uplink_pb2.UplinkMessage, uplink_pb2.UplinkReply]
 Write = Callable[[uplink_pb2.UplinkReply], Awaitable[None]]
 
 log = structlog.get_logger()
+
+
+class SampleStream(Protocol):
+    """The samples of one stream."""
+
+    def take(self, message: uplink_pb2.UplinkMessage) -> bool:
+        """Take an offer or a piece; False: the device sends more than it may without an answer."""
+
+    async def run(self) -> None:
+        """Tell the device what to sample, and answer it, until cancelled."""
+
+
+class SampleStreams(Protocol):
+    """The samples of all streams."""
+
+    def stream(self, device: str, write: Write) -> SampleStream:
+        """Those of a new stream."""
 
 
 class _Ended(Exception):
@@ -45,15 +69,24 @@ def _stops() -> _Ended:
 
 
 class UplinkService(uplink_pb2_grpc.UplinkServicer):
-    """One `Connect` for each device's stream. `on_telemetry` is called in a thread, with the device's id."""
+    """One `Connect` for each device's stream.
 
-    def __init__(self, ingest: Ingest, merger: Merger, on_telemetry: OnTelemetry) -> None:
+    samples: what takes them; None: nobody does. quotas: how much one device may send.
+
+    `on_telemetry` and `on_watched` (sketches of drift, comparisons) are called in a thread, with the device's id.
+    """
+
+    def __init__(
+        self, ingest: Ingest, merger: Merger, on_telemetry: OnTelemetry, on_watched: OnWatched | None = None
+    ) -> None:
         self._ingest = ingest
         self._merger = merger
-        self._on_telemetry = on_telemetry
+        self._tell = _Listeners(on_telemetry, on_watched)
         self._streams: dict[int, _Stream] = {}
         self._draining = False
         self._drained = asyncio.Event()
+        self.samples: SampleStreams | None = None
+        self.quotas = Quotas()
 
     async def Connect(self, request_iterator: Messages, context: Context) -> None:  # noqa: N802 - the contract's name
         """Serve one stream until the device, a newer stream of it, or a failure ends it."""
@@ -90,7 +123,9 @@ class UplinkService(uplink_pb2_grpc.UplinkServicer):
         opened = await self._open(hello)
         if self._draining:
             raise _stops()
-        stream = _Stream(hello.device, opened, self._merger, context.write, self._on_telemetry)
+        stream = _Stream(hello.device, opened, self._merger, context.write, self._tell)
+        stream.quotas = self.quotas
+        stream.samples = self.samples.stream(hello.device, stream.write) if self.samples else None
         if (older := self._streams.get(opened.stream)) is not None:
             older.end(_Ended(grpc.StatusCode.ABORTED, "a newer stream of this device has taken over"))
         self._streams[opened.stream] = stream
@@ -113,16 +148,33 @@ class UplinkService(uplink_pb2_grpc.UplinkServicer):
             raise NotCommitted("the database does not answer") from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Listeners:
+    """Who is told what is not acknowledged, since the next one replaces it."""
+
+    on_telemetry: OnTelemetry
+    on_watched: OnWatched | None
+
+    def __call__(self, device: str, message: uplink_pb2.UplinkMessage) -> None:
+        if message.HasField("telemetry"):
+            self.on_telemetry(device, message.telemetry)
+        elif self.on_watched:
+            self.on_watched(device, message)
+
+
 class _Stream:
     """One device's stream while it lasts: a reader that hands batches in, a writer that answers in their order."""
 
-    def __init__(self, device: str, opened: Opened, merger: Merger, write: Write, on_telemetry: OnTelemetry) -> None:
+    def __init__(self, device: str, opened: Opened, merger: Merger, write: Write, listeners: _Listeners) -> None:
         self._device = device
         self._opened = opened
         self._previous = opened.watermark
         self._merger = merger
-        self._write = write
-        self._on_telemetry = on_telemetry
+        self._context_write = write
+        self._writing = asyncio.Lock()
+        self._listeners = listeners
+        self.quotas = Quotas()
+        self.samples: SampleStream | None = None
         self._unanswered: asyncio.Queue[tuple[int, asyncio.Future[Outcome]] | None] = asyncio.Queue()
         self._window = asyncio.Semaphore(WINDOW)
         self._watermark = opened.watermark
@@ -134,12 +186,17 @@ class _Stream:
         if not self._end.done():
             self._end.set_exception(reason)
 
+    async def write(self, reply: uplink_pb2.UplinkReply) -> None:
+        """Send a reply, after those that are being sent: gRPC takes one at a time."""
+        async with self._writing:
+            await self._context_write(reply)
+
     async def serve(self, messages: Messages, books: uplink_pb2.Books | None) -> None:
         """Return when the device has said all and has all its answers. `books`: said with the greeting.
 
         Raises _Ended, NotCommitted.
         """
-        await self._write(
+        await self.write(
             uplink_pb2.UplinkReply(
                 welcome=uplink_pb2.Welcome(
                     watermark=self._opened.watermark,
@@ -151,6 +208,7 @@ class _Stream:
         )
         reader = asyncio.create_task(self._read(messages, books), name=f"read {self._device}")
         writer = asyncio.create_task(self._answer(), name=f"answer {self._device}")
+        beside = [asyncio.create_task(self.samples.run(), name=f"samples {self._device}")] if self.samples else []
         try:
             await asyncio.wait({reader, writer, self._end}, return_when=asyncio.FIRST_COMPLETED)
             if not reader.done():
@@ -161,7 +219,7 @@ class _Stream:
                 self._end.result()
             await reader
         finally:
-            await _stop(reader, writer, self._end)
+            await _stop(reader, writer, *beside, self._end)
 
     async def _read(self, messages: Messages, books: uplink_pb2.Books | None) -> None:
         if books is not None:
@@ -170,14 +228,30 @@ class _Stream:
             match message.WhichOneof("body"):
                 case "batch":
                     await self._hand_in(message.batch)
-                case "telemetry":
-                    await self._tell(message.telemetry)
+                case "telemetry" | "drift" | "comparison":
+                    await self._tell(message)
                 case "books":
                     await self._note(message.books)
+                case "sample_offer" | "sample_piece" if self.samples:
+                    if not self.samples.take(message):
+                        raise _Ended(grpc.StatusCode.INVALID_ARGUMENT, "more samples than may be without an answer")
                 case "hello":
                     raise _Ended(grpc.StatusCode.INVALID_ARGUMENT, "a second Hello: it is the first message only")
                 case _:
                     log.debug("message of an unknown kind ignored", device=self._device)
+            await self._hold_back(message)
+
+    async def _hold_back(self, message: uplink_pb2.UplinkMessage) -> None:
+        """Over its quota a device is told to wait, and until then nothing more is read of its stream."""
+        if self.quotas.limited:
+            now_s = asyncio.get_running_loop().time()
+            rows = min(message.batch.count, MAX_BATCH_ROWS)  # whatever it says, it has no more
+            wait_s = self.quotas.spend(self._device, rows, message.ByteSize(), now_s)
+            if wait_s > 0:
+                delay = uplink_pb2.Delay(milliseconds=min(MAX_DELAY_MS, math.ceil(wait_s * 1000)))
+                metrics.DELAYS.labels("quota").inc()
+                await self.write(uplink_pb2.UplinkReply(delay=delay))
+                await asyncio.sleep(wait_s)
 
     async def _hand_in(self, message: uplink_pb2.Batch) -> None:
         batch = ReceivedBatch(
@@ -203,12 +277,13 @@ class _Stream:
         await self._window.acquire()
         self._unanswered.put_nowait((batch.first_seq, await self._merger.submit(batch)))
 
-    async def _tell(self, telemetry: uplink_pb2.Telemetry) -> None:
+    async def _tell(self, message: uplink_pb2.UplinkMessage) -> None:
         try:
-            await asyncio.to_thread(self._on_telemetry, self._device, telemetry)
+            await asyncio.to_thread(self._listeners, self._device, message)
         except Exception as error:  # noqa: BLE001 - the next one replaces it: not worth the stream of results
-            DATABASE_ERRORS.labels("telemetry").inc()
-            log.warning("telemetry not taken", device=self._device, error=first_line(error))
+            kind = message.WhichOneof("body")
+            DATABASE_ERRORS.labels(kind).inc()
+            log.warning("news of a device not taken", device=self._device, kind=kind, error=first_line(error))
 
     async def _answer(self) -> None:
         while True:
@@ -232,7 +307,7 @@ class _Stream:
             case Fate.QUARANTINED:
                 log.warning("batch set aside", device=self._device, first_seq=first_seq, reason=outcome.reason)
                 told = uplink_pb2.Quarantined(first_seq=first_seq, reason=outcome.reason)
-                await self._write(uplink_pb2.UplinkReply(quarantined=told))
+                await self.write(uplink_pb2.UplinkReply(quarantined=told))
         self._watermark = outcome.watermark
         self._owes_ack = True
 
@@ -240,7 +315,7 @@ class _Stream:
         """One acknowledgement for all that was committed since the last."""
         if self._owes_ack:
             self._owes_ack = False
-            await self._write(uplink_pb2.UplinkReply(ack=uplink_pb2.Ack(watermark=self._watermark)))
+            await self.write(uplink_pb2.UplinkReply(ack=uplink_pb2.Ack(watermark=self._watermark)))
 
 
 def _payload(message: uplink_pb2.Batch) -> bytes:

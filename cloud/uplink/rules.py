@@ -10,7 +10,8 @@ batch is detached and not taken, else the failed rows would be passed over for e
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import Enum
 
 from cloud.uplink.entities import (
     DAY_MS,
@@ -31,6 +32,12 @@ LAST_SEQ = 2**62
 DAYS_AHEAD = 3
 MAX_TRUTHS = 100_000
 MAX_LABEL = 2**16 - 1
+AHEAD_MS = 300_000
+"""A device's clock may be so far ahead of ours, or of another server's."""
+EARLIEST_MS = 1_767_225_600_000
+"""2026-01-01: there was no device of ours before, so a clock that shows less was never set."""
+BURST_S = 2.0
+"""What a device did not send for so long it may send at once."""
 
 
 def place(stream: StreamState, batch: ReceivedBatch, unreadable: str = "") -> tuple[StreamState, Placement]:
@@ -123,3 +130,39 @@ def model_to_show(versions: Iterable[VersionSummary], asked: str | None) -> str 
     if len(models) > 1:
         raise SeveralModels(f"there are results of several models, name one of them: {', '.join(models)}")
     return models[0] if models else None
+
+
+class Clock(Enum):
+    """How a device's clock stands to ours. One that is behind cannot be told from an outbox that has waited."""
+
+    RIGHT = "right"
+    AHEAD = "ahead"
+    UNSET = "unset"
+
+
+def clock_of(captured_us: int, now_ms: int) -> Clock:
+    """The clock of a device that says a frame was taken then."""
+    if captured_us // 1000 > now_ms + AHEAD_MS:
+        return Clock.AHEAD
+    return Clock.UNSET if captured_us // 1000 < EARLIEST_MS else Clock.RIGHT
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """What a device has sent beyond its quota's flow: `debt` as of `at_s`, in rows or bytes; it runs off with time."""
+
+    debt: float = 0.0
+    at_s: float = 0.0
+
+
+def spent(bucket: Bucket, amount: int, per_s: int, now_s: float) -> Bucket:
+    """The bucket after `amount` more; per_s 0 is no limit."""
+    if not per_s:
+        return Bucket(0.0, now_s)
+    paid = max(0.0, now_s - bucket.at_s) * per_s
+    return Bucket(max(0.0, bucket.debt - paid) + amount, now_s)
+
+
+def wait_s(bucket: Bucket, per_s: int) -> float:
+    """Seconds until the device may go on: until no more is owed than what a burst may be."""
+    return max(0.0, bucket.debt / per_s - BURST_S) if per_s else 0.0

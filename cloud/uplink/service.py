@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from cloud.foundation.database import Database, Transaction
-from cloud.uplink import auditing, rules, store, store_audit
+from cloud.uplink import auditing, rules, store, store_aggregates, store_audit
+from cloud.uplink.aggregates import MINUTE_MS
+from cloud.uplink.clocks import Clocks
 from cloud.uplink.entities import (
+    DAY_MS,
     Audited,
     Block,
     Books,
@@ -37,6 +40,7 @@ class Ingest:
     def __init__(self, database: Database, known_version: KnownVersions) -> None:
         self._database = database
         self._known_version = known_version
+        self._clocks = Clocks()
         self._names = store.Names()
         self._days: frozenset[int] = frozenset()
 
@@ -56,7 +60,7 @@ class Ingest:
 
         Batches of one stream must be in the order in which they came.
         """
-        arrived = [(batch, self._read(batch)) for batch in batches]
+        arrived = [(batch, self._read(batch, now_ms)) for batch in batches]
         self._make_days(now_ms)
         self._learn_names(arrived)
         try:
@@ -75,6 +79,21 @@ class Ingest:
             if not gone:
                 return dropped
             dropped += gone
+
+    def expire_account(self, now_ms: int, days: int) -> int:
+        """Drop the account of minutes more than `days` whole days ago; returns how many rows."""
+        first_kept, dropped = rules.first_kept_day(now_ms, days) * DAY_MS // MINUTE_MS, 0
+        while True:
+            with self._database.beside() as connection:
+                gone = store_aggregates.expire(connection, first_kept)
+            if not gone:
+                return dropped
+            dropped += gone
+
+    def expire_quarantine(self, now_ms: int, days: int) -> int:
+        """Drop batches that were set aside more than `days` whole days ago; returns how many."""
+        with self._database.beside() as connection:
+            return store.expire_quarantine(connection, rules.first_kept_day(now_ms, days) * DAY_MS)
 
     def truths(self, device: str, source: str, first_frame: int, labels: Sequence[int]) -> None:
         """Keep the right labels of frames first_frame, first_frame + 1, ...; the same again changes nothing.
@@ -114,7 +133,12 @@ class Ingest:
         with self._database.reading() as connection:
             return store.quarantined(connection, limit)
 
-    def _read(self, batch: ReceivedBatch) -> Results | str:
+    def quarantined_payload(self, number: int) -> bytes | None:
+        """The bytes of a batch that was set aside, as they came; None: there is none of this number."""
+        with self._database.reading() as connection:
+            return store.quarantined_payload(connection, number)
+
+    def _read(self, batch: ReceivedBatch, now_ms: int) -> Results | str:
         """The batch's columns, or why they cannot be stored. Outside of the transaction: it holds a lock."""
         if batch.books is not None:
             return ""
@@ -122,7 +146,10 @@ class Ingest:
             results = rules.read(batch.payload, batch.count)
         except Malformed as error:
             return str(error)
-        return rules.complaint(results, self._known_version(results.manifest)) or results
+        if problem := rules.complaint(results, self._known_version(results.manifest)):
+            return problem
+        self._clocks.note(batch.device, results, now_ms)
+        return results
 
     def _make_days(self, now_ms: int) -> None:
         days = frozenset(rules.days_to_make(now_ms))

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sqlalchemy import Connection, case, exists, func, select
+from sqlalchemy import Connection, case, delete, exists, func, select
 
-from cloud.uplink import store_postgresql, store_sqlite
+from cloud.uplink import store_aggregates, store_audit, store_postgresql, store_sqlite
+from cloud.uplink.aggregates import added
 from cloud.uplink.entities import (
     Block,
     Counts,
@@ -68,8 +69,10 @@ def lock(connection: Connection, ids: Iterable[int]) -> dict[int, StreamState]:
 
 
 def write(connection: Connection, blocks: Sequence[Block], moved: Mapping[int, StreamState], now_ms: int) -> None:
-    """Add the blocks' rows, received at `now_ms`, and move locked streams to their new states."""
+    """Add the blocks' rows, received at `now_ms`, to the results and their account; move locked streams."""
     _kind(connection).write(connection, blocks, moved, now_ms)
+    if any(len(block.results) for block in blocks):
+        store_aggregates.keep(connection, added(blocks, now_ms))
 
 
 def make_days(connection: Connection, days: Iterable[int]) -> None:
@@ -99,6 +102,7 @@ def quarantined(connection: Connection, limit: int) -> list[Quarantined]:
     q = quarantine.c
     wanted = (
         select(
+            q.id,
             streams.c.device,
             streams.c.epoch,
             q.first_seq,
@@ -112,9 +116,20 @@ def quarantined(connection: Connection, limit: int) -> list[Quarantined]:
         .limit(limit)
     )
     return [
-        Quarantined(r.device, r.epoch, int(r.first_seq), r[3], r.reason, r.size, r.received_ms)
+        Quarantined(r.id, r.device, r.epoch, int(r.first_seq), r[4], r.reason, r.size, r.received_ms)
         for r in connection.execute(wanted)
     ]
+
+
+def quarantined_payload(connection: Connection, number: int) -> bytes | None:
+    """The bytes of a batch that was set aside; None: there is none of this number."""
+    found = connection.execute(select(quarantine.c.payload).where(quarantine.c.id == number)).scalar_one_or_none()
+    return None if found is None else bytes(found)
+
+
+def expire_quarantine(connection: Connection, before_ms: int) -> int:
+    """Drop what was set aside before this time; returns how many batches."""
+    return connection.execute(delete(quarantine).where(quarantine.c.received_ms < before_ms)).rowcount
 
 
 def source_id(connection: Connection, device: str, source: str) -> int:
@@ -140,12 +155,10 @@ def add_truths(connection: Connection, source: int, first_frame: int, labels: Se
 def counts(connection: Connection) -> Counts:
     """The account over all devices and models."""
     answered = exists().where(results.c.source == truths.c.source, results.c.frame == truths.c.frame)
-    copies = select((func.count() - 1).label("extra")).select_from(results)
-    copies = copies.group_by(results.c.source, results.c.frame).having(func.count() > 1)
     return Counts(
         sent=_number(connection, select(func.count()).select_from(truths)),
         stored=_number(connection, select(func.count()).select_from(truths).where(answered)),
-        duplicated=_number(connection, select(func.coalesce(func.sum(copies.subquery().c.extra), 0))),
+        duplicated=_number(connection, select(func.coalesce(func.sum(store_audit.repeated().subquery().c.extra), 0))),
         results_total=_number(connection, select(func.count()).select_from(results)),
         quarantined=_number(connection, select(func.count()).select_from(quarantine)),
         skipped=_number(connection, select(func.coalesce(func.sum(streams.c.skipped), 0))),

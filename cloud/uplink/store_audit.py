@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import astuple
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, Select, func, select
 
 from cloud.uplink.entities import Books, StreamFacts, StreamState
 from cloud.uplink.inserting import insert
-from cloud.uplink.tables import books, results, sources, streams
+from cloud.uplink.tables import books, results, sources, streams, versions
 
 _NAMES = ("stream", "last_seq", "before", "dropped", "waiting", "acknowledged", "said_ms")
 # One connection's word may arrive after a later one's: in one life of an outbox these three only grow.
@@ -49,12 +49,19 @@ def facts(connection: Connection) -> dict[str, list[StreamFacts]]:
 
 
 def copies(connection: Connection) -> dict[str, int]:
-    """Rows beyond the first of the same frame, by device."""
-    r = results.c
-    same = select(r.source, (func.count() - 1).label("extra")).group_by(r.source, r.frame).having(func.count() > 1)
-    extra = same.subquery()
+    """Rows beyond the first of the same frame and model, by device."""
+    extra = repeated().subquery()
     wanted = select(sources.c.device, func.sum(extra.c.extra)).join_from(sources, extra, extra.c.source == sources.c.id)
     return {device: int(count) for device, count in connection.execute(wanted.group_by(sources.c.device))}
+
+
+def repeated() -> Select[tuple[int, int]]:
+    """By source, rows beyond the first of each frame and model: a source may feed several models of a device."""
+    r = results.c
+    of_model = select(r.source, (func.count() - 1).label("extra")).join_from(
+        results, versions, versions.c.id == r.version
+    )
+    return of_model.group_by(r.source, r.frame, versions.c.model).having(func.count() > 1)
 
 
 def _facts(row: Row[tuple[object, ...]]) -> StreamFacts:

@@ -1,4 +1,4 @@
-"""The uplink's tables: streams and their watermarks, results, quarantine, truths.
+"""The uplink's tables: streams and their watermarks, results, their account by minute, quarantine, truths.
 
 A result row holds numbers only. Devices with their sources, and model versions, are named once in tables of their own;
 a row refers to them by integer, and its key (stream, seq) is what makes a second copy impossible.
@@ -10,6 +10,7 @@ from sqlalchemy import (
     REAL,
     BigInteger,
     Column,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -22,6 +23,7 @@ from sqlalchemy import (
 )
 
 from cloud.foundation.database import metadata
+from cloud.uplink.aggregates import CONFIDENCES, LATENCIES
 
 streams = Table(
     "streams",
@@ -86,8 +88,38 @@ results = Table(
     Column("received_ms", BigInteger, nullable=False),
     PrimaryKeyConstraint("stream", "seq").ddl_if(dialect="sqlite"),
     Index("results_by_frame", "source", "frame"),
+    Index("results_by_time", "received_ms"),
     sqlite_with_rowid=False,
     postgresql_partition_by="RANGE (received_ms)",
+)
+
+# The account of results by minute of their receipt, in UTC. Numbers are added while the minute lasts: the changed row
+# finds room beside the old one.
+result_minutes = Table(
+    "result_minutes",
+    metadata,
+    Column("minute", Integer, primary_key=True, autoincrement=False),  # minutes since 1970
+    Column("source", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("results", BigInteger, nullable=False),
+    Column("latency_us", BigInteger, nullable=False),  # sums
+    Column("confidence", Double, nullable=False),
+    *(Column(name, Integer, nullable=False) for name in (*LATENCIES, *CONFIDENCES)),  # how many are in each bin
+    sqlite_with_rowid=False,
+    postgresql_with={"fillfactor": 70},
+)
+
+result_minute_labels = Table(
+    "result_minute_labels",
+    metadata,
+    Column("minute", Integer, primary_key=True, autoincrement=False),
+    Column("source", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("label", Integer, primary_key=True, autoincrement=False),
+    Column("results", BigInteger, nullable=False),
+    Column("confidence", Double, nullable=False),
+    sqlite_with_rowid=False,
+    postgresql_with={"fillfactor": 70},
 )
 
 truths = Table(
@@ -96,6 +128,24 @@ truths = Table(
     Column("source", Integer, ForeignKey(sources.c.id), primary_key=True, autoincrement=False),
     Column("frame", BigInteger, primary_key=True, autoincrement=False),
     Column("label", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Who reads all results, and how far each has come in each stream; a stream that is not named here is at 0.
+consumers = Table(
+    "result_consumers",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+positions = Table(
+    "consumer_positions",
+    metadata,
+    Column("consumer", String, primary_key=True),
+    Column("stream", Integer, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("acknowledged_ms", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 

@@ -12,9 +12,10 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from edge.foundation.shares import Shares
 from protos.kit.link import Address, Mqtt
 from protos.kit.settings import SHOWN_DEFAULT, Labels
-from protos.topics import MAX_BATCH_ROWS, checked_name
+from protos.topics import DEFAULT_SLOT, MAX_BATCH_ROWS, checked_name
 
 FRAMES_SOCKET = "frames.sock"
 TRUST_FILE = "trust.json"
@@ -144,11 +145,26 @@ class EdgeSettings(BaseSettings):
         description="What rollouts select devices by, k=v,k=v (in a settings file also a table).",
     )
     threads: Annotated[int, Field(ge=1, le=256)] = Field(
-        default=1, description="Threads of the interpreter; more than the cores only cost."
+        default=1, description="Threads of the interpreter, of all slots together; more than the cores only cost."
+    )
+    slots: Shares = Field(
+        default={DEFAULT_SLOT: 1},
+        description="Models that run at once, each in a slot with a share of threads and cores, name=share,name=share "
+        "(in a settings file also a table); the first is the device's main model.",
+        json_schema_extra={SHOWN_DEFAULT: f"`{DEFAULT_SLOT}=1`"},
+    )
+    measured_files: Annotated[int, Field(ge=1, le=8)] = Field(
+        default=2,
+        description="Files of a version that are fetched to find out which of its variants is the fastest here; "
+        "1: only the first that fits.",
     )
     outbox_bytes: Annotated[int, Field(ge=MEBIBYTE)] = Field(
         default=256 * MEBIBYTE,
         description="Bytes of results kept while the cloud is away; beyond it the oldest are dropped and counted.",
+    )
+    samples_bytes: Annotated[int, Field(ge=0)] = Field(
+        default=64 * MEBIBYTE,
+        description="Bytes of sampled frames kept while the cloud is away; beyond it none are added. 0: no samples.",
     )
     batch_frames: Annotated[int, Field(ge=1, le=MAX_BATCH_ROWS)] = Field(
         default=1024, description="Most frames handed to the model at once; latency_ms may allow fewer."
@@ -168,6 +184,7 @@ class EdgeSettings(BaseSettings):
         description="Folder whose files are inferred, then removed: raw pixels, .npy, PGM or PPM, moved in whole.",
         json_schema_extra={SHOWN_DEFAULT: "none"},
     )
+    watch_slot: str = Field(default="", description="Slot whose model infers the files in watch; empty: the main one.")
     sensor: Path = Field(
         default=Path(),
         description="File, FIFO, serial port or - with a line of numbers for each sample: windows are inferred.",
@@ -182,9 +199,13 @@ class EdgeSettings(BaseSettings):
     sensor_baud: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Rate of a serial port; 0: as it is set already."
     )
+    sensor_slot: str = Field(default="", description="Slot whose model infers sensor's windows; empty: the main one.")
     camera: Annotated[str, AfterValidator(_checked_camera)] = Field(
         default="",
         description="Camera (0, /dev/video0, rtsp://...) or video file whose pictures are inferred; empty: none.",
+    )
+    camera_slot: str = Field(
+        default="", description="Slot whose model infers the camera's pictures; empty: the main one."
     )
     delivery_rate: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Most bytes a second that models are fetched with; 0: without limit."
@@ -200,6 +221,9 @@ class EdgeSettings(BaseSettings):
     frames_topic: str = Field(
         default="",
         description="Topic of the local broker whose messages are frames: raw pixels, .npy, PGM or PPM; empty: none.",
+    )
+    frames_slot: str = Field(
+        default="", description="Slot whose model infers the frames of frames_topic; empty: the main one."
     )
     results_topic: str = Field(
         default="", description="Topic of the local broker that gets results as JSON arrays; empty: none."
@@ -237,6 +261,27 @@ class EdgeSettings(BaseSettings):
     golden_timeout_s: Seconds = Field(
         default=20.0, description="Seconds that a new model may take for its golden vectors before it counts as hung."
     )
+    drift_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=60.0,
+        description="Seconds of results that are compared with the model's reference at once; 0: no watch for drift.",
+    )
+    drift_psi: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=0.2, description="PSI of labels or confidences from which on drift is an alarm, if drift_p holds, too."
+    )
+    drift_p: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.001, description="Probability below which such a difference is no chance."
+    )
+    drift_shift: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=1.0,
+        description="Shift of the frames' brightness, in standard deviations, from which on drift is an alarm.",
+    )
+    shadow_s: Seconds = Field(
+        default=30.0, description="Seconds between two words on how a challenger does beside the champion."
+    )
+    shadow_bytes: Annotated[int, Field(ge=0)] = Field(
+        default=16 * MEBIBYTE,
+        description="Bytes of frames kept on which champion and challenger disagree, the oldest go first; 0: none.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log lines that are written."
     )
@@ -245,5 +290,9 @@ class EdgeSettings(BaseSettings):
     def _complete(self) -> Self:
         if (self.frames_topic or self.results_topic or self.home_assistant) and not self.local_broker:
             raise ValueError("frames_topic, results_topic and home_assistant are on local_broker: give it, too")
+        for name in ("watch_slot", "sensor_slot", "camera_slot", "frames_slot"):
+            slot = getattr(self, name)
+            if slot and slot not in self.slots:
+                raise ValueError(f"{name} is {slot!r}, which is none of the slots: {', '.join(self.slots)}")
         self.trust = self.dir / TRUST_FILE if self.trust == Path() else self.trust.expanduser()
         return self

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.inference.entities import Blueprint
-from edge.inference.requests import Answer, Requests
+from edge.inference.requests import Answer, Requests, of_model
 
 SERVER = "littoral-edge"
 PLATFORM = "tflite"
@@ -57,24 +57,24 @@ OUTPUTS = (Tensor(LABEL, "UINT16", (-1,)), Tensor(CONFIDENCE, "FP32", (-1,)))
 
 
 class DataPlane:
-    """What an application on the device may ask."""
+    """What an application on the device may ask, of the model of any slot by its name. requests: of each slot."""
 
-    def __init__(self, requests: Requests) -> None:
+    def __init__(self, requests: Sequence[Requests]) -> None:
         self._requests = requests
 
     @property
     def ready(self) -> bool:
         """Whether the agent has a model."""
-        return self._requests.inference.blueprint is not None
+        return any(one.inference.blueprint for one in self._requests)
 
     def has(self, model: str, version: str) -> bool:
         """Whether this is the model that it has; an empty version is any."""
-        serving = self._requests.inference.blueprint
+        serving = of_model(self._requests, model).inference.blueprint
         return serving is not None and _is(serving, model, version)
 
     def serving(self, model: str, version: str) -> Blueprint:
         """The model that it has. Raises NoModel or UnknownModel if it is not this one."""
-        serving = self._requests.inference.blueprint
+        serving = of_model(self._requests, model).inference.blueprint
         if serving is None:
             raise NoModel("no model is deployed here yet")
         if not _is(serving, model, version):
@@ -91,7 +91,7 @@ class DataPlane:
         serving = self.serving(model, version)
         if unknown := set(outputs) - {LABEL, CONFIDENCE}:
             raise WrongRequest(f"there is no output {sorted(unknown)}: ask for {LABEL} and {CONFIDENCE}")
-        return await self._requests.ask(pixels(given, serving))
+        return await of_model(self._requests, model).ask(pixels(given, serving))
 
 
 def taken(serving: Blueprint) -> Tensor:

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from edge.inference import rules, shapes
 from edge.inference.entities import Answers, BadModel, Cost
 from edge.inference.preprocessing import Frames, preparation, prepared_shape
-from protos.v1.manifest_pb2 import Preprocessing, TensorSpec, Variant
+from protos.v1.manifest_pb2 import DELEGATE_DEFAULT, DELEGATE_NONE, Preprocessing, TensorSpec, Variant
 
 try:
-    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
 except ImportError:  # 32-bit Arm has only the older package of the same interpreter
-    from tflite_runtime.interpreter import Interpreter
+    from tflite_runtime.interpreter import Interpreter, OpResolverType
 
 MAX_BATCH = 64
 """Frames in one invocation: larger batches gain nothing on small models and cost memory."""
@@ -51,10 +51,10 @@ class Engine:
         self._output_shape = tuple(variant.output.shape)
         self._output_dtype = variant.output.dtype
         try:
-            self._frame_dtype = shapes.frame_dtype(preprocessing)
+            self.frame_dtype = shapes.frame_dtype(preprocessing)
             _check_filled(self._input_shape, prepared_shape(preprocessing))
             self._prepare = preparation(preprocessing, variant.input)
-            self._interpreter = _load(model, threads)
+            self._interpreter = _load(model, threads, variant.delegate)
             self._check("input", self._interpreter.get_input_details(), variant.input)
             self._check("output", self._interpreter.get_output_details(), variant.output)
             self._input = self._interpreter.get_input_details()[0]["index"]
@@ -74,8 +74,8 @@ class Engine:
 
         Raises ValueError for frames of another shape or dtype, BadModel when the interpreter fails on them.
         """
-        if frames.dtype != self._frame_dtype or frames.shape[1:] != self.frame_shape:
-            wanted = f"{self._frame_dtype.name} frames of shape {self.frame_shape}"
+        if frames.dtype != self.frame_dtype or frames.shape[1:] != self.frame_shape:
+            wanted = f"{self.frame_dtype.name} frames of shape {self.frame_shape}"
             raise ValueError(f"the model takes {wanted}, not {frames.dtype} {frames.shape[1:]}")
         outputs = np.empty((len(frames), *self._output_shape), self._output_dtype)
         for start in range(0, len(frames), self.batch):
@@ -84,7 +84,7 @@ class Engine:
 
     def measure(self) -> Cost:
         """What this model takes here, found by trying batches of several sizes; the best is used from then on."""
-        frames = np.zeros((MAX_BATCH, *self.frame_shape), self._frame_dtype)
+        frames = np.zeros((MAX_BATCH, *self.frame_shape), self.frame_dtype)
         taken_ns: dict[int, int] = {}
         for batch in MEASURED_BATCHES:
             if batch == 1 or taken_ns[1] * batch < MEASURE_NS:
@@ -157,10 +157,11 @@ def _check_filled(input_shape: tuple[int, ...], prepared: tuple[int, ...]) -> No
         raise ValueError(f"a frame of {prepared} does not fill an input of {input_shape}")
 
 
-def _load(model: bytes | Path, threads: int) -> Interpreter:
-    if isinstance(model, Path):
-        return Interpreter(model_path=str(model), num_threads=threads)
-    return Interpreter(model_content=model, num_threads=threads)
+def _load(model: bytes | Path, threads: int, delegate: int = DELEGATE_DEFAULT) -> Interpreter:
+    options: dict[str, Any] = {"model_path": str(model)} if isinstance(model, Path) else {"model_content": model}
+    if delegate == DELEGATE_NONE:
+        options["experimental_op_resolver_type"] = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    return Interpreter(num_threads=threads, **options)
 
 
 def _describe(detail: Mapping[str, Any]) -> _Description:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge.inference import shapes
 from protos.topics import MAX_BATCH_ROWS
 from protos.v1.manifest_pb2 import Preprocessing, Variant
+from protos.v1.sketches_pb2 import Reference
 
 
 class BadModel(Exception):
@@ -39,7 +40,12 @@ class Answers:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Blueprint:
-    """Which file answers, how it is run, and the names that its results bear. manifest: digest. labels: by class."""
+    """Which file answers, how it is run, and the names that its results bear. manifest: digest. labels: by class.
+
+    reference: what it answers to held-out data; empty: not known. background: it has a processor only when nobody else
+    wants it, and is the first to go when memory is short.
+    nice: by how much its process yields to others.
+    """
 
     file: Path
     variant: Variant
@@ -49,6 +55,9 @@ class Blueprint:
     model: str
     version: int
     labels: tuple[str, ...] = ()
+    reference: Reference = field(default_factory=Reference)
+    background: bool = False
+    nice: int = 0
 
     @property
     def frame_shape(self) -> tuple[int, ...]:
@@ -171,6 +180,15 @@ class Outcome:
     began_ns: int = 0
     ended_ns: int = 0
     model_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answered:
+    """Frames with the durable results that they came to, and the model that answered."""
+
+    batch: MicroBatch
+    outcome: Outcome
+    blueprint: Blueprint
 
 
 @dataclass(frozen=True, slots=True)

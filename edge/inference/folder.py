@@ -20,7 +20,7 @@ import structlog
 from numpy.typing import NDArray
 
 from edge.foundation.threads import finished
-from edge.inference.entities import FrameRun, SourceBusy
+from edge.inference.entities import Blueprint, FrameRun, SourceBusy
 from edge.inference.intake import Intake
 from edge.inference.pictures import Unreadable, frames
 from edge.inference.service import Inference
@@ -81,10 +81,10 @@ class Folder:
         settling = asyncio.create_task(self._settle(intake, under_way), name="files whose frames are settled")
         try:
             for taken in tuple(under_way):
-                if (pixels := await finished(self._again, taken, await self._frame_bytes())) is not None:
+                if (pixels := await finished(self._again, taken, await self._serving())) is not None:
                     await self._hand_over(intake, taken, pixels)
             while not settling.done():
-                found = await finished(self._take, following, await self._frame_bytes())
+                found = await finished(self._take, following, await self._serving())
                 if found is None:
                     await asyncio.sleep(LOOK_S)
                     continue
@@ -108,11 +108,11 @@ class Folder:
         captured = np.full(taken.count, time.time_ns() // 1000, np.int64)
         await self._inference.hand_over(intake, FrameRun(taken.first_frame, pixels, captured, time.monotonic_ns()))
 
-    async def _frame_bytes(self) -> int:
-        """Of the model that serves, once there is one."""
-        while (frame_bytes := self._inference.frame_bytes) is None:  # noqa: ASYNC110 - looked for as files are
+    async def _serving(self) -> Blueprint:
+        """The model that serves, once there is one."""
+        while (serving := self._inference.blueprint) is None:  # noqa: ASYNC110 - looked for as files are
             await asyncio.sleep(LOOK_S)
-        return frame_bytes
+        return serving
 
     def _resume(self, watermark: int) -> list[Taken]:
         """The files that were under way when the agent ended; those that are settled are removed."""
@@ -126,10 +126,10 @@ class Folder:
                 taken.path.unlink()
         return [taken for taken in known if taken.last_frame > watermark]
 
-    def _again(self, taken: Taken, frame_bytes: int) -> NDArray[np.uint8] | None:
+    def _again(self, taken: Taken, serving: Blueprint) -> NDArray[np.uint8] | None:
         """The frames of a file that was under way; None if they are none for the model that serves now."""
         try:
-            pixels = _read(taken.path, frame_bytes)
+            pixels = _read(taken.path, serving)
         except Unreadable as error:
             self._refuse(taken.path, str(error))
             return None
@@ -138,11 +138,11 @@ class Folder:
         self._refuse(taken.path, f"it has {len(pixels)} frames, and had {taken.count} when it was taken")
         return None
 
-    def _take(self, first_frame: int, frame_bytes: int) -> tuple[Taken, NDArray[np.uint8]] | None:
+    def _take(self, first_frame: int, serving: Blueprint) -> tuple[Taken, NDArray[np.uint8]] | None:
         """Move the next file that holds frames to those taken; None if there is none."""
         for path in self._waiting():
             try:
-                pixels = _read(path, frame_bytes)
+                pixels = _read(path, serving)
             except Unreadable as error:
                 self._refuse(path, str(error))
                 continue
@@ -160,7 +160,7 @@ class Folder:
         yield from sorted(path for path in self._path.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
-def _read(path: Path, frame_bytes: int) -> NDArray[np.uint8]:
+def _read(path: Path, serving: Blueprint) -> NDArray[np.uint8]:
     if (size := path.stat().st_size) > MAX_FILE_BYTES:
         raise Unreadable(f"{size} bytes, {MAX_FILE_BYTES} are allowed: cut it into several")
-    return frames(path.read_bytes(), frame_bytes)
+    return frames(path.read_bytes(), serving.frame_bytes, serving.frame_dtype)

@@ -55,7 +55,9 @@ class Message:
 
 def order(blueprint: Blueprint, layout: Layout) -> str:
     """What a worker is started with, as text for its command line. Chunks are left out: they may be many."""
-    variant = Variant(name=blueprint.variant.name, input=blueprint.variant.input, output=blueprint.variant.output)
+    variant = Variant()
+    variant.CopyFrom(blueprint.variant)
+    variant.ClearField("artifact")
     return json.dumps(
         {
             "file": str(blueprint.file),
@@ -65,6 +67,8 @@ def order(blueprint: Blueprint, layout: Layout) -> str:
             "manifest": blueprint.manifest.hex(),
             "model": blueprint.model,
             "version": blueprint.version,
+            "background": blueprint.background,
+            "nice": blueprint.nice,
             "layout": [layout.slots, layout.frames, layout.frame_bytes],
         }
     )
@@ -81,5 +85,7 @@ def parse_order(text: str) -> tuple[Blueprint, Layout]:
         manifest=bytes.fromhex(fields["manifest"]),
         model=fields["model"],
         version=fields["version"],
+        background=fields["background"],
+        nice=fields["nice"],
     )
     return blueprint, Layout(*fields["layout"])

@@ -47,8 +47,12 @@ class FramesTopic:
 
     async def _take(self, intake: Intake, data: bytes, first_frame: int) -> int:
         """Hand the frames of a message in; returns how many they are."""
+        serving = self._inference.blueprint
         try:
-            pixels = frames(data, self._inference.frame_bytes or max(1, len(data)))
+            if serving:
+                pixels = frames(data, serving.frame_bytes, serving.frame_dtype)
+            else:
+                pixels = frames(data, max(1, len(data)))
         except Unreadable as error:
             intake.refuse(f"a message of {len(data)} bytes: {error}")
             return 0

@@ -28,7 +28,7 @@ _Context = grpc.aio.ServicerContext[oip.ModelInferRequest, oip.ModelInferRespons
 
 
 class OpenInference(GRPCInferenceServiceServicer):
-    """What an application on the device may ask."""
+    """What an application on the device may ask, of the model of any slot by its name. requests: of each slot."""
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane

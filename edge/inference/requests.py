@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -64,6 +65,12 @@ class _Question:
             return
         confidence = np.concatenate([part.confidence for part in self.parts])
         self.answer.set_result(Answer(self.parts[-1].model, self.parts[-1].version, label, confidence))
+
+
+def of_model(requests: Sequence[Requests], model: str) -> Requests:
+    """Those of the slot that runs this model; if none does, of the main slot, which is the first."""
+    serving = ((one, one.inference.blueprint) for one in requests)
+    return next((one for one, blueprint in serving if blueprint and blueprint.model == model), requests[0])
 
 
 class Requests:

@@ -16,6 +16,7 @@ import grpc.aio
 import numpy as np
 
 from edge.inference import rules
+from edge.inference.by_slot import BySlot
 from edge.inference.data_plane import DataPlane
 from edge.inference.entities import FrameRun, MalformedFrames, Overload, SourceBusy
 from edge.inference.intake import Intake
@@ -23,7 +24,7 @@ from edge.inference.open_inference import OpenInference
 from edge.inference.requests import Requests
 from edge.inference.service import Inference
 from protos.topics import MAX_GRPC_BYTES
-from protos.v1.frames_pb2 import OVERLOAD_DROP_OLDEST, OVERLOAD_WAIT, FramesMessage, FramesReply
+from protos.v1.frames_pb2 import OVERLOAD_DROP_OLDEST, OVERLOAD_WAIT, FramesHello, FramesMessage, FramesReply
 from protos.v1.frames_pb2_grpc import FramesServicer, add_FramesServicer_to_server
 from protos.v1.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 
@@ -50,22 +51,23 @@ class SocketUnusable(Exception):
 class FramesService(FramesServicer):
     """Converts between the stream of a source and its intake."""
 
-    def __init__(self, inference: Inference) -> None:
-        self._inference = inference
+    def __init__(self, slots: BySlot) -> None:
+        self._slots = slots
 
     async def Feed(self, messages: _Messages, context: _Context) -> None:  # noqa: N802 - the contract's name
         """One source's stream. Ends when the source has ended and everything it handed in is settled."""
         try:
-            source, overload = await _hello(messages)
-            async with self._inference.intake(source, overload) as intake:
-                await self._converse(messages, intake, context)
+            hello = await _hello(messages)
+            inference = self._slots.of(hello.slot)
+            async with inference.intake(hello.source, POLICIES[hello.overload]) as intake:
+                await self._converse(messages, inference, intake, context)
         except SourceBusy as error:
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, str(error))
-        except ValueError as error:  # MalformedFrames, or a source's name that is none
+        except ValueError as error:  # MalformedFrames, or a name of a source or slot that is none
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
-    async def _converse(self, messages: _Messages, intake: Intake, context: _Context) -> None:
-        reading = asyncio.create_task(self._read(messages, intake), name=f"frames of {intake.source}")
+    async def _converse(self, messages: _Messages, inference: Inference, intake: Intake, context: _Context) -> None:
+        reading = asyncio.create_task(_read(messages, inference, intake), name=f"frames of {intake.source}")
         try:
             async for reply in intake.replies():
                 await context.write(
@@ -75,15 +77,6 @@ class FramesService(FramesServicer):
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-
-    async def _read(self, messages: _Messages, intake: Intake) -> None:
-        try:
-            async for message in messages:
-                await self._inference.hand_over(intake, _run(message))
-            intake.end()
-        except MalformedFrames:
-            intake.leave()
-            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,26 +88,29 @@ class Ports:
 
 
 @asynccontextmanager
-async def frames_server(inference: Inference, path: Path, ports: Ports | None = None) -> AsyncIterator[None]:
+async def frames_server(inference: Inference | BySlot, path: Path, ports: Ports | None = None) -> AsyncIterator[None]:
     """Serve frames and questions at `path`, and questions at `ports`, within the block.
 
-    A socket that a killed agent left there is removed. Raises SocketUnusable.
+    inference: of one model, or of several, of which sources name the slot, and questions the model. A socket that a
+    killed agent left there is removed. Raises SocketUnusable.
     """
     ports = ports or Ports()
-    requests = Requests(inference)
+    slots = BySlot.of_one(inference)
+    requests = [Requests(of_slot) for of_slot in slots]
     plane = DataPlane(requests)
-    asking = asyncio.create_task(requests.run(), name="questions of applications")
+    asking = [asyncio.create_task(one.run(), name="questions of applications") for one in requests]
     try:
         async with AsyncExitStack() as doors:
-            await doors.enter_async_context(_socket(FramesService(inference), plane, path))
+            await doors.enter_async_context(_socket(FramesService(slots), plane, path))
             if ports.grpc:
                 await doors.enter_async_context(_grpc_port(plane, ports.grpc))
             if ports.http:
                 await doors.enter_async_context(_http_port(plane, ports.http))
             yield
     finally:
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
+        for task in asking:
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -179,13 +175,23 @@ def _make_way(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-async def _hello(messages: _Messages) -> tuple[str, Overload]:
+async def _read(messages: _Messages, inference: Inference, intake: Intake) -> None:
+    try:
+        async for message in messages:
+            await inference.hand_over(intake, _run(message))
+        intake.end()
+    except MalformedFrames:
+        intake.leave()
+        raise
+
+
+async def _hello(messages: _Messages) -> FramesHello:
     message = await anext(messages, None)
     if message is None or message.WhichOneof("body") != "hello":
         raise MalformedFrames("the first message of a stream is the hello")
     if message.hello.overload not in POLICIES:
         raise MalformedFrames(f"overload is {message.hello.overload}: this agent knows {sorted(POLICIES)}")
-    return message.hello.source, POLICIES[message.hello.overload]
+    return message.hello
 
 
 def _run(message: FramesMessage) -> FrameRun:

@@ -18,11 +18,21 @@ import structlog
 
 from edge.inference import rules, supervisor
 from edge.inference.answering import Answering, Start
-from edge.inference.entities import Blueprint, FrameRun, Limits, MicroBatch, Outcome, Overload, SourceBusy, Stats
+from edge.inference.entities import (
+    Answered,
+    Blueprint,
+    FrameRun,
+    Limits,
+    MicroBatch,
+    Outcome,
+    Overload,
+    SourceBusy,
+    Stats,
+)
 from edge.inference.intake import Intake
 from edge.inference.latencies import Latencies
 from edge.uplink.entities import NewBatch, OutboxFailed
-from edge.uplink.outbox import Outbox
+from edge.uplink.of_slot import Results
 from protos.topics import checked_name
 
 TRIES = 2
@@ -43,6 +53,7 @@ class _Work:
     batch: MicroBatch
     tries: int = 0
     outcome: Outcome | None = None
+    blueprint: Blueprint | None = None  # of the model that answered
 
 
 class Inference:
@@ -52,7 +63,7 @@ class Inference:
     that cannot wait. crashes: ends of a model's process that nobody ordered.
     """
 
-    def __init__(self, outbox: Outbox, limits: Limits | None = None, start: Start = supervisor.start) -> None:
+    def __init__(self, outbox: Results, limits: Limits | None = None, start: Start = supervisor.start) -> None:
         self._outbox = outbox
         self._limits = limits or Limits()
         self._start = start
@@ -68,6 +79,7 @@ class Inference:
         self._latencies = Latencies()
         self._former_crashes = 0
         self._listeners: list[Callable[[NewBatch], None]] = []
+        self._watchers: list[Callable[[Answered], None]] = []
         self.inferences = 0
         self.errors = 0
         self.dropped = 0
@@ -76,6 +88,13 @@ class Inference:
     def on_results(self, listener: Callable[[NewBatch], None]) -> None:
         """Call `listener` with each batch once it is durable; one of count 0 has no results. It must not wait."""
         self._listeners.append(listener)
+
+    def on_answered(self, watcher: Callable[[Answered], None]) -> None:
+        """Call `watcher` with frames and their results, after their source was told. One that fails is called no more.
+
+        It must not wait, and not keep the frames for long: they are the source's memory.
+        """
+        self._watchers.append(watcher)
 
     @property
     def crashes(self) -> int:
@@ -91,11 +110,6 @@ class Inference:
     def blueprint(self) -> Blueprint | None:
         """Of the model that serves; None without one."""
         return self._serving.blueprint if self._serving else None
-
-    @property
-    def frame_bytes(self) -> int | None:
-        """Size of the frames that the serving model takes; None without a model."""
-        return self._serving.blueprint.frame_bytes if self._serving else None
 
     @property
     def queued(self) -> int:
@@ -227,7 +241,7 @@ class Inference:
         self._frames_with_model -= len(work.batch)
         outcome = future.result()
         if not outcome.problem:
-            work.outcome = outcome
+            work.outcome, work.blueprint = outcome, blueprint
             return self._tell()
         if outcome.tried:
             work.tries += 1
@@ -282,6 +296,16 @@ class Inference:
             self._latencies.add(work.batch, work.outcome.ended_ns)
         work.intake.settle(work.batch, work.outcome.problem)
         self._forget(work.intake)
+        if work.blueprint and self._watchers:
+            self._show(Answered(work.batch, work.outcome, work.blueprint))
+
+    def _show(self, answered: Answered) -> None:
+        for watcher in tuple(self._watchers):
+            try:
+                watcher(answered)
+            except Exception:
+                log.exception("what watches results failed, and is left out from now on")
+                self._watchers.remove(watcher)
 
     async def _store(self, batches: Sequence[NewBatch]) -> None:
         """All in one commit, however long it takes until there is room: the sources wait as long."""

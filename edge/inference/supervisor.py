@@ -88,6 +88,7 @@ class Worker:
     async def close(self) -> None:
         """End now; what it has not answered was not tried."""
         self._retired = True
+        await asyncio.sleep(0)  # one that was cancelled before its first step would not end its process and its flights
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -6,12 +6,15 @@ interpreter and the contract, nothing else, since a device has little memory.
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 
@@ -30,6 +33,11 @@ MEMORY_PER_FRAME_BYTE = 16
 """Address space beyond that for each byte of the model's file, each thread, and each byte of the frames in a slot."""
 
 
+NICE = 19
+OOM_SCORE = "900"
+"""Of a model in the background: the kernel's lowest priority, and nearly its highest for being ended first."""
+
+
 class BadAnswers(Exception):
     """The engine answered, but not with one sound answer for each frame."""
 
@@ -39,7 +47,10 @@ def main(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the agent's to handle
     connection, memory = socket.socket(fileno=int(arguments[0])), int(arguments[1])
     blueprint, layout = parse_order(arguments[2])
+    if blueprint.background:
+        step_back()
     limit(blueprint, layout)
+    os.nice(blueprint.nice)  # before the interpreter starts its threads: they inherit it
     slots = attach(memory, layout)
     try:
         engine = Engine(blueprint.file, blueprint.variant, blueprint.preprocessing, blueprint.threads)
@@ -88,6 +99,13 @@ def encoded(answers: Answers, blueprint: Blueprint, slot: Slot, count: int) -> b
             latency_us=np.minimum(latency_us, 2**32 - 1).astype(np.uint32),
         )
     )
+
+
+def step_back() -> None:
+    """From now on this process works when nobody else would, and is ended first when memory is short."""
+    os.nice(NICE)
+    with suppress(OSError):  # where there is no such file there is no such choice
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
 
 
 def limit(blueprint: Blueprint, layout: Layout) -> None:

@@ -38,6 +38,11 @@ class ModelStore:
             store._write(replace(store._journal, trial=""))
         return store
 
+    @property
+    def folder(self) -> Path:
+        """Where all that belongs to the slot's models lies."""
+        return self._folder
+
     def running(self) -> Installed | None:
         """The committed model, proven anew; None: there is none.
 

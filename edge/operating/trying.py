@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -47,15 +48,16 @@ def row(answer: dict[str, object]) -> list[str]:
 
 def _of_file(engine: Engine, installed: Installed, file: Path) -> list[dict[str, object]]:
     labels, shape = installed.manifest.labels, engine.frame_shape
-    size = 1
-    for side in shape:
-        size *= side
+    dtype = engine.frame_dtype
     try:
-        frames = pictures.frames(file.read_bytes(), size).reshape(-1, *shape)
+        raw = pictures.frames(file.read_bytes(), math.prod(shape) * dtype.itemsize, dtype)
+        frames = raw.view(dtype).reshape(-1, *shape)
     except OSError as error:
         raise NotTried(f"{file} cannot be read: {error.strerror}") from error
     except pictures.Unreadable as error:
-        raise NotTried(f"{file}: {error}; the model takes {' x '.join(map(str, shape))} pixels of 8 bits") from error
+        raise NotTried(
+            f"{file}: {error}; the model takes {' x '.join(map(str, shape))} values of {dtype.name}"
+        ) from error
     began = time.perf_counter()
     found = engine.classify(frames)
     frame_us = round((time.perf_counter() - began) * 1e6 / len(frames), 1)

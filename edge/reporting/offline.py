@@ -11,22 +11,32 @@ from edge.reporting import rules
 from edge.update import record
 from edge.update import rules as update_rules
 from edge.update.entities import Progress, Recalled, Running, Update
+from edge.update.memory import Memory
+from edge.update.tables import Tables
 from edge.uplink import peek
+from protos.topics import DEFAULT_SLOT
 
 
-def status(update_file: Path, models: Path, outbox: Path) -> dict[str, object]:
+def status(folder: Path, models: Path, outbox: Path) -> dict[str, object]:
     """As the running agent would tell it; what it would serve with is what is committed."""
+    names = sorted(_slots(folder) or {DEFAULT_SLOT}, key=lambda name: (name != DEFAULT_SLOT, name))
+    main, *others = ({"slot": name, **_slot(Memory(folder, name).path, models / name)} for name in names)
+    return {"uplink": "waiting", "alarms": [], **main, "others": others, "outbox": _depth(outbox)}
+
+
+def _slots(folder: Path) -> set[str]:
+    """Slots of which something is remembered here."""
+    return {path.name.removeprefix("update-").removesuffix(".json") for path in folder.glob("update-*.json")}
+
+
+def _slot(update_file: Path, models: Path) -> dict[str, object]:
     update, notice = _update(update_file)
     installed = places.committed(models)
     found = update_rules.discrepancy(update, places.recalled(models), installed.digest if installed else b"")
     if isinstance(found, Recalled):  # told to go back, and ended before that was remembered
         update, _ = update_rules.decide(update, found, update.since_ms)
-    return {
-        "uplink": "waiting",
-        "alarms": [],
-        **rules.status(update, notice, _running(installed), Progress()),
-        "outbox": _depth(outbox),
-    }
+    table = Tables(models).of(installed.digest) if installed else None
+    return rules.status(update, notice, _running(installed), Progress(), table=table)
 
 
 def _update(file: Path) -> tuple[Update, str]:
@@ -39,7 +49,10 @@ def _update(file: Path) -> tuple[Update, str]:
 
 
 def _running(installed: Installed | None) -> Running | None:
-    return Running(installed.manifest.model, installed.manifest.version, installed.digest) if installed else None
+    if installed is None:
+        return None
+    manifest = installed.manifest
+    return Running(manifest.model, manifest.version, installed.digest, installed.variant.name)
 
 
 def _depth(file: Path) -> dict[str, int] | None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edge.foundation.machine import Measured
+from edge.inference.entities import Stats
+from edge.update import variants
 from edge.update.entities import Progress, Running, State, Update
-from protos.v1 import report_pb2
+from edge.update.variants import Table
+from protos.v1 import report_pb2, uplink_pb2
 from protos.v1.manifest_pb2 import Signed
 from protos.v1.uplink_pb2 import Machine
 
@@ -21,9 +26,9 @@ STATES = {
 
 
 def slot_state(
-    slot: str, update: Update, notice: str, running: Running | None, progress: Progress
+    slot: str, update: Update, notice: str, running: Running | None, progress: Progress, *, table: Table | None = None
 ) -> report_pb2.SlotState:
-    """All that a report says of a slot. `notice`: a passing trouble that has no state of its own."""
+    """All that a report says of a slot. notice: a passing trouble that has no state of its own. table: of variants."""
     state = report_pb2.SlotState(
         slot=slot,
         state=STATES[update.state],
@@ -37,12 +42,17 @@ def slot_state(
         state.running = running.manifest
         state.running_model = running.model
         state.running_version = running.version
+        state.variant = running.variant
+    for row in table.rows if table else ():
+        state.variants.append(_measured(row))
     if update.receipt:
         state.receipt.CopyFrom(Signed.FromString(update.receipt))
     return state
 
 
-def status(update: Update, notice: str, running: Running | None, progress: Progress) -> dict[str, object]:
+def status(
+    update: Update, notice: str, running: Running | None, progress: Progress, *, table: Table | None = None
+) -> dict[str, object]:
     """A slot as JSON for people. `running` is null without a model, `desired` before the first deployment."""
     target = update.target
     return {
@@ -54,6 +64,8 @@ def status(update: Update, notice: str, running: Running | None, progress: Progr
         "reason": update.reason or notice,
         "chunks_total": progress.total,
         "chunks_present": progress.present,
+        "variant": running.variant if running else "",
+        "variants": [_variant(row) for row in table.rows] if table else [],
     }
 
 
@@ -87,6 +99,57 @@ def resident_bytes(statm: str, page_bytes: int) -> int:
     """Resident memory from the text of /proc/PID/statm; 0 if it is not that."""
     fields = statm.split()
     return int(fields[1]) * page_bytes if len(fields) > 1 and fields[1].isdecimal() else 0
+
+
+def slot_telemetry(slot: str, stats: Stats, running: Running | None) -> uplink_pb2.SlotTelemetry:
+    """One slot's share of an interval."""
+    return uplink_pb2.SlotTelemetry(
+        slot=slot,
+        model=running.model if running else "",
+        version=running.version if running else 0,
+        inferences=stats.inferences,
+        inference_errors=stats.errors,
+        latency_p50_us=stats.latency_p50_us,
+        latency_p95_us=stats.latency_p95_us,
+        frames_dropped=stats.dropped,
+        model_crashes=stats.crashes,
+    )
+
+
+def together(stats: Sequence[Stats]) -> Stats:
+    """Of all slots: what they did together, and the latencies of the slowest."""
+    return Stats(
+        inferences=sum(one.inferences for one in stats),
+        errors=sum(one.errors for one in stats),
+        dropped=sum(one.dropped for one in stats),
+        crashes=sum(one.crashes for one in stats),
+        latency_p50_us=max(one.latency_p50_us for one in stats),
+        latency_p95_us=max(one.latency_p95_us for one in stats),
+    )
+
+
+def _measured(row: variants.Measured) -> report_pb2.VariantMeasured:
+    return report_pb2.VariantMeasured(
+        variant=row.variant,
+        problem=row.problem,
+        single_us=row.single_us,
+        frame_us=row.frame_us,
+        accuracy=row.accuracy,
+        threads=row.threads,
+        measured_in=row.measured_in,
+    )
+
+
+def _variant(row: variants.Measured) -> dict[str, object]:
+    return {
+        "variant": row.variant,
+        "problem": row.problem,
+        "single_us": row.single_us,
+        "frame_us": row.frame_us,
+        "accuracy": row.accuracy,
+        "threads": row.threads,
+        "measured_in": row.measured_in,
+    }
 
 
 def _named(model: str, version: int, manifest: bytes) -> dict[str, object]:

@@ -41,6 +41,7 @@ def read(data: bytes, device: str, slot: str, keys: Mapping[str, Ed25519PublicKe
         raise NotForUs(f"it names device {deployment.device!r}")
     if deployment.slot != slot:
         raise NotForUs(f"it names slot {deployment.slot!r}, its topic {slot!r}")
+    _check_share(deployment)
     return _target(deployment)
 
 
@@ -74,6 +75,16 @@ def check_manifest(target: Target, manifest: Manifest) -> None:
         )
 
 
+def _check_share(deployment: Deployment) -> None:
+    """A challenger never answers as a champion, nor a champion as a challenger."""
+    share, slot = deployment.shadow_share, deployment.slot
+    if not 0 <= share <= 1:
+        raise NotForUs(f"a challenger's share of the frames is {share:g}: it is above 0 and at most 1")
+    if deployment.manifest and topics.is_shadow(slot) != (share > 0):
+        kind = "a challenger" if share else "no challenger"
+        raise NotForUs(f"it names {kind}, for slot {slot!r}")
+
+
 def _target(deployment: Deployment) -> Target:
     if len(deployment.manifest) not in {0, DIGEST_BYTES}:
         raise NotForUs(f"its manifest digest has {len(deployment.manifest)} bytes")
@@ -92,4 +103,5 @@ def _target(deployment: Deployment) -> Target:
         issued_ms=deployment.issued_ms,
         expires_ms=deployment.expires_ms,
         rollout=deployment.rollout,
+        share=deployment.shadow_share,
     )

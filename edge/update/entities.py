@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -26,7 +26,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a verified deployment asks for. An empty manifest digest: run no model."""
+    """What a verified deployment asks for. An empty manifest digest: run no model.
+
+    share: of the champion's frames, for a challenger; 0: it is none.
+    """
 
     slot: str
     model: str
@@ -36,6 +39,7 @@ class Target:
     issued_ms: int
     expires_ms: int
     rollout: str
+    share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +54,12 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The model that answers the frames now. manifest: its digest."""
+    """The model that answers the frames now. manifest: its digest. variant: how it is run; tells no two apart."""
 
     model: str
     version: int
     manifest: bytes
+    variant: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,18 @@ import math
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import edge
 from edge.update.entities import Proof
+from edge.update.variants import Speed
 from protos.kit.children import bound_to, ending
 
 MAX_ANSWER_BYTES = 16 * 1024
 DIGEST_BYTES = 32
+REQUIRED = ("problem", "golden_outputs")
 
 
 class NotProved(Exception):
@@ -30,16 +33,22 @@ async def prove(
 
     Raises NotProved for a wrong answer, a crash, a hang; OSError when no child can be started now.
     """
-    answer = _parse(await _run_child(manifest, variant, model, timeout_s))
-    if answer["problem"]:
-        raise NotProved(answer["problem"])
-    golden_outputs = _digest(answer["golden_outputs"])
-    return Proof(manifest=digest, artifact=artifact, variant=variant, golden_outputs=golden_outputs)
+    answer = _parse(await _run_child(manifest, _command(model, variant, timeout_s), timeout_s))
+    return _proof(answer, digest, artifact, variant)
 
 
-async def _run_child(manifest: bytes, variant: str, model: Path, timeout_s: float) -> bytes:
+async def measure(
+    *, digest: bytes, manifest: bytes, artifact: bytes, variant: str, model: Path, timeout_s: float, threads: int
+) -> tuple[Proof, Speed]:
+    """As `prove`, and what a frame takes with so many threads of the interpreter."""
+    command = [*_command(model, variant, timeout_s), str(threads)]
+    answer = _parse(await _run_child(manifest, command, timeout_s))
+    return _proof(answer, digest, artifact, variant), _speed(answer)
+
+
+async def _run_child(manifest: bytes, command: list[str], timeout_s: float) -> bytes:
     process = await asyncio.create_subprocess_exec(
-        *bound_to(os.getpid(), _command(model, variant, timeout_s)),
+        *bound_to(os.getpid(), command),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
@@ -100,9 +109,26 @@ def _environment() -> dict[str, str]:
 def _parse(answer: bytes) -> dict[str, str]:
     try:
         fields = json.loads(answer)
-        return {name: str(fields[name]) for name in ("problem", "golden_outputs")}
-    except (ValueError, KeyError, TypeError) as error:
+        return {str(name): str(text) for name, text in fields.items()} | {name: str(fields[name]) for name in REQUIRED}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NotProved("the process that ran the golden vectors gave no answer that can be read") from error
+
+
+def _proof(answer: Mapping[str, str], digest: bytes, artifact: bytes, variant: str) -> Proof:
+    if answer["problem"]:
+        raise NotProved(answer["problem"])
+    golden_outputs = _digest(answer["golden_outputs"])
+    return Proof(manifest=digest, artifact=artifact, variant=variant, golden_outputs=golden_outputs)
+
+
+def _speed(answer: Mapping[str, str]) -> Speed:
+    try:
+        single_us, frame_us = float(answer["single_us"]), float(answer["frame_us"])
+    except (KeyError, ValueError):
+        single_us = frame_us = 0.0
+    if not (0 < frame_us < math.inf and 0 < single_us < math.inf):
+        raise NotProved("the process that ran the golden vectors did not say what a frame takes")
+    return Speed(single_us, frame_us)
 
 
 def _digest(text: str) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from typing import Any, TypeVar
 
 from edge.update.entities import Proof, State, Target, Update
@@ -48,5 +48,7 @@ def decode(data: bytes) -> Update:
 def _built(kind: type[Part], content: dict[str, Any] | None) -> Part | None:
     if content is None:
         return None
-    converters: dict[str, Callable[[Any], Any]] = {"bytes": bytes.fromhex, "int": int, "str": str}
-    return kind(**{field.name: converters[str(field.type)](content[field.name]) for field in fields(kind)})
+    converters: dict[str, Callable[[Any], Any]] = {"bytes": bytes.fromhex, "int": int, "str": str, "float": float}
+    # An earlier agent did not write what has a default.
+    written = [field for field in fields(kind) if field.name in content or field.default is MISSING]
+    return kind(**{field.name: converters[str(field.type)](content[field.name]) for field in written})

@@ -12,12 +12,13 @@ from protos.v1.manifest_pb2 import Requirements
 class Facts:
     """What a device is. architecture: as `uname -m` says. operators: what its interpreter knows; None: it cannot tell.
 
-    Where it cannot tell, the golden vectors must.
+    Where it cannot tell, the golden vectors must. hardware: what it computes with, in words.
     """
 
     architecture: str
     agent_version: str
     operators: frozenset[str] | None
+    hardware: str = ""
 
 
 class Incompatible(Exception):

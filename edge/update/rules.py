@@ -25,14 +25,12 @@ from edge.update.entities import (
     Unfit,
     Update,
 )
-from protos.v1.manifest_pb2 import Manifest, Variant
 
 Effects = tuple[Effect, ...]
 
 RECALLED = "rolled back by a person on the device"
 DECAYED = "the committed model is damaged on this device's disk: it is fetched again"
 
-PREFERRED_VARIANTS = ("int8", "float32")
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 MOST_TAKEOVERS = 5
@@ -137,28 +135,10 @@ def known_proof(update: Update) -> Proof | None:
     return next((proof for proof in (update.proof, update.proven) if proof and proof.manifest == wanted), None)
 
 
-def choose_variant(manifest: Manifest) -> Variant | None:
-    """The variant that this device runs: the first preferred one that every golden vector can judge; None: none can.
-
-    One variant is chosen and stands for the version: when its proof fails, no other is tried, because a version that
-    is broken in part is not the version that was released.
-    """
-    by_name = {variant.name: variant for variant in manifest.variants}
-    judged = (name for name in PREFERRED_VARIANTS if name in by_name and _is_judged(manifest, name))
-    name = next(judged, None)
-    return by_name[name] if name else None
-
-
 def pause_s(attempts: int, randomness: float) -> float:
     """Seconds before try `attempts` + 1: capped exponential backoff, at least half of it, `randomness` in [0, 1)."""
     longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(attempts, 16))
     return longest * (0.5 + randomness / 2)
-
-
-def _is_judged(manifest: Manifest, variant: str) -> bool:
-    return bool(manifest.golden) and all(
-        any(expected.variant == variant for expected in vector.expected) for vector in manifest.golden
-    )
 
 
 def _learn(update: Update, event: Event) -> Update:

@@ -17,6 +17,7 @@ from edge.update.memory import Memory
 from edge.update.receipts import Sign
 from edge.update.rules import Effects, decide
 from edge.update.steps import Steps
+from edge.update.variants import Table
 
 log = structlog.get_logger()
 
@@ -45,6 +46,11 @@ class Updater:
     def running(self) -> Running | None:
         """The model that answers the frames now."""
         return self._steps.running
+
+    @property
+    def table(self) -> Table | None:
+        """What was measured of the running version's variants; None: there was nothing to choose from."""
+        return self._steps.table
 
     @property
     def progress(self) -> Progress:
@@ -179,6 +185,7 @@ class Updater:
         level = log.warning if self.update.reason else log.info
         level(
             "update",
+            slot=target.slot if target else "",
             came=type(event).__name__,
             state=self.update.state.value,
             model=target.model if target else "",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -14,10 +14,10 @@ from google.protobuf.message import DecodeError
 from edge.delivery.entities import Rejected
 from edge.foundation.disk import told
 from edge.inference.entities import BadModel, Blueprint
-from edge.inference.service import Inference
 from edge.models.entities import Installed, WrongStep
 from edge.models.service import ModelStore
-from edge.update import deployment, prover, requirements, rules
+from edge.update import deployment, prover, rules, variants
+from edge.update.choice import Choice
 from edge.update.entities import (
     Broke,
     Delayed,
@@ -35,68 +35,51 @@ from edge.update.entities import (
     Unfit,
     Update,
 )
+from edge.update.ports import Delivery, Measure, Prove
 from edge.update.prover import NotProved
 from edge.update.requirements import Facts, Incompatible
-from edge.update.watch import Watch
+from edge.update.variants import Means, Plan, Table, Unusable
+from edge.update.watch import Serving, Watch
 from protos.kit.link import Offline
-from protos.v1.manifest_pb2 import Artifact, Manifest, Variant
+from protos.v1.manifest_pb2 import Manifest, Variant
+from protos.v1.sketches_pb2 import Reference
 
 log = structlog.get_logger()
 
 T = TypeVar("T")
 
 
-class Delivery(Protocol):
-    """How manifests and artifacts come to this device. All raise OSError for what may be had later."""
-
-    async def check(self, model: str, version: int, manifest: bytes, issued_ms: int) -> None:
-        """That fresh metadata promises this manifest for the version. Raises Rejected if it promises another."""
-
-    async def manifest(self, digest: bytes) -> bytes:
-        """The bytes of a manifest, its digest verified."""
-
-    async def artifact(
-        self, artifact: Artifact, progress: Callable[[int, int], None], held: Mapping[bytes, Path]
-    ) -> Path:
-        """The verified file. `progress` is told chunks present and in all. Raises Rejected for what can never be.
-
-        `held`: files by their digest that spare it chunks. What was fetched of other artifacts is removed.
-        """
-
-    def forget(self, keep: bytes | None = None) -> None:
-        """Remove the files of `artifact`, but for those of the artifact digest `keep`."""
-
-
-class Prove(Protocol):
-    """How a model is made to prove itself: `prover.prove`."""
-
-    async def __call__(
-        self, *, digest: bytes, manifest: bytes, artifact: bytes, variant: str, model: Path, timeout_s: float
-    ) -> Proof:
-        """The proof. Raises NotProved, or OSError for what may be possible later."""
-
-
-class Unusable(Exception):
-    """The manifest is genuine, and this device cannot carry it out."""
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """trial_s: how long a model must hold. golden_timeout_s: what its proof may take. threads: of the interpreter."""
+    """trial_s: how long a model must hold. golden_timeout_s: what its proof may take. threads: of the interpreter.
+
+    nice: added to the priority value of the model's process. measured_files: of a version, to measure its variants.
+    """
 
     trial_s: float
     golden_timeout_s: float
     threads: int
+    nice: int = 0
+    measured_files: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A model on this device that is about to be proved. payload: its manifest's bytes; empty: it lies in a place."""
+    """A model on this device that is about to be proved. payload: its manifest's bytes; empty: it lies in a place.
+
+    plan: the variants that the one to run is still to be chosen from, or was chosen from; None in a place.
+    """
 
     manifest: Manifest
     variant: Variant
-    file: Path
+    files: Mapping[bytes, Path]
     payload: bytes = b""
+    plan: Plan | None = None
+
+    @property
+    def file(self) -> Path:
+        """Of the variant."""
+        return self.files[self.variant.artifact.digest]
 
 
 class Steps:
@@ -106,13 +89,17 @@ class Steps:
         self,
         delivery: Delivery,
         models: ModelStore,
-        inference: Inference,
+        inference: Serving,
         limits: Limits,
         facts: Facts,
         *,
         prove: Prove = prover.prove,
+        measure: Measure = prover.measure,
+        beside: Sequence[ModelStore] = (),
     ) -> None:
-        self._facts = facts
+        self._beside = beside  # other slots' models, whose files spare a transfer
+        means = Means(limits.threads, limits.measured_files)
+        self._choice = Choice(models.folder, facts, means, measure, limits.golden_timeout_s)
         self._delivery = delivery
         self._models = models
         self._inference = inference
@@ -123,6 +110,11 @@ class Steps:
         self.running: Running | None = None
         self.progress = Progress()
         self.on_change: Callable[[], None] = lambda: None
+
+    @property
+    def table(self) -> Table | None:
+        """What was measured of the running version's variants; None: there was nothing to choose from."""
+        return self._choice.table(self.running.manifest) if self.running else None
 
     async def perform(self, effect: Effect, update: Update) -> Event:
         """The event that this piece of work comes to."""
@@ -162,6 +154,11 @@ class Steps:
             # Nothing commits this trial any more: staging ends it, and so does the next start.
             log.warning("the end of the trial is not written yet", error=str(error))
 
+    def ended(self) -> None:
+        """The model in use has ended for good, by itself: to be desired again is to be put into use again."""
+        self.running = None
+        self.on_change()
+
     @property
     def recalled(self) -> bytes:
         """Digest of the manifest that this device was told to go back from since the last commit."""
@@ -197,36 +194,66 @@ class Steps:
             self._withdraw()
             return Settled(None)
         proof = rules.known_proof(update)
-        if proof and self.running and self.running.manifest == target.manifest:
+        is_outdated = self._choice.is_outdated(target.manifest)
+        if proof and not is_outdated and self.running and self.running.manifest == target.manifest:
             await self._tidy()
             return Settled(proof)
         await self._delivery.check(target.model, target.version, target.manifest, target.issued_ms)
-        held = await _finished(self._models.held, target.manifest)
+        held = None if is_outdated else await _finished(self._models.held, target.manifest)
         if held:
-            self._candidate = Candidate(held.manifest, held.variant, held.path)
+            self._candidate = Candidate(held.manifest, held.variant, {held.variant.artifact.digest: held.path})
         else:
             self._candidate = await self._fetch(target)
         return Obtained()
 
     async def _fetch(self, target: Target) -> Candidate:
         payload = await self._delivery.manifest(target.manifest)
-        manifest, variant = _understood(payload, target)
-        requirements.check(manifest.requirements, variant.name, self._facts)
-        held = await _finished(self._models.files)
-        file = await self._delivery.artifact(variant.artifact, self._tell, held)
-        return Candidate(manifest, variant, file, payload)
+        manifest = _understood(payload, target)
+        plan = self._choice.plan(target.manifest, manifest)
+        held = await _finished(self._held)
+        if plan.is_open:
+            plan, files = await self._choice.gather(
+                plan, lambda one, tell: self._delivery.artifact(one, tell, held), self._tell
+            )
+        else:
+            only = plan.options[0].artifact
+            held |= await _finished(self._choice.files)
+            files = {only.digest: await self._delivery.artifact(only, self._tell, held)}
+        return Candidate(manifest, plan.options[0], files, payload, plan)
+
+    def _held(self) -> dict[bytes, Path]:
+        return {digest: path for store in (*self._beside, self._models) for digest, path in store.files().items()}
 
     async def _prove(self, target: Target) -> Event:
         candidate = self._chosen()
-        proof = await self._prove_in_child(
-            digest=target.manifest,
-            manifest=candidate.manifest.SerializeToString(),
-            artifact=candidate.variant.artifact.digest,
-            variant=candidate.variant.name,
-            model=candidate.file,
-            timeout_s=self._limits.golden_timeout_s,
-        )
-        if self.running is None or self.running.manifest != target.manifest:
+        if candidate.plan and candidate.plan.is_open:
+            chosen = await self._choice.choose(target.manifest, candidate.manifest, candidate.plan, candidate.files)
+            self._candidate, proof = replace(candidate, variant=chosen.variant), chosen.proof
+        else:
+            proof = await self._prove_only(target, candidate)
+        return await self._proved(proof)
+
+    async def _prove_only(self, target: Target, candidate: Candidate) -> Proof:
+        try:
+            proof = await self._prove_in_child(
+                digest=target.manifest,
+                manifest=candidate.manifest.SerializeToString(),
+                artifact=candidate.variant.artifact.digest,
+                variant=candidate.variant.name,
+                model=candidate.file,
+                timeout_s=self._limits.golden_timeout_s,
+            )
+        except NotProved as error:
+            if candidate.plan and self._choice.distrust(target.manifest, candidate.plan):
+                raise OSError(f"{error}; the other variants are tried, too") from error
+            raise
+        if candidate.plan:
+            await self._choice.settle(target.manifest, candidate.manifest, candidate.plan)
+        return proof
+
+    async def _proved(self, proof: Proof) -> Event:
+        running = self.running
+        if running is None or (running.manifest, running.variant) != (proof.manifest, proof.variant):
             return Proved(proof)
         await self._tidy()
         return Settled(proof)
@@ -255,24 +282,27 @@ class Steps:
     async def _tidy(self) -> None:
         try:
             await _finished(self._delivery.forget)
+            await _finished(self._choice.forget)
         except OSError as error:
             log.warning("fetched files not removed", error=str(error))
 
     async def _use(self, installed: Installed) -> None:
-        manifest, threads = installed.manifest, self._limits.threads
+        manifest, variant = installed.manifest, installed.variant
         await self._inference.use(
             Blueprint(
                 file=installed.path,
-                variant=installed.variant,
+                variant=variant,
                 preprocessing=manifest.preprocessing,
-                threads=threads,
+                threads=variants.threads_of(variant, self._limits.threads),
                 manifest=installed.digest,
                 model=manifest.model,
                 version=manifest.version,
                 labels=tuple(manifest.labels),
+                reference=_reference(manifest, installed.variant.name),
+                nice=self._limits.nice,
             )
         )
-        self.running = Running(manifest.model, manifest.version, installed.digest)
+        self.running = Running(manifest.model, manifest.version, installed.digest, variant.name)
         self.on_change()
 
     def _withdraw(self) -> None:
@@ -289,21 +319,18 @@ class Steps:
         self.on_change()
 
 
-def _understood(payload: bytes, target: Target) -> tuple[Manifest, Variant]:
-    """The manifest in `payload`, and the variant to run. Raises Unusable."""
+def _understood(payload: bytes, target: Target) -> Manifest:
+    """The manifest in `payload`. Raises Unusable."""
     try:
         manifest = Manifest.FromString(payload)
         deployment.check_manifest(target, manifest)
     except (DecodeError, ValueError) as error:
         raise Unusable(str(error)) from error
-    variant = rules.choose_variant(manifest)
-    if variant is None:
-        names = ", ".join(repr(variant.name) for variant in manifest.variants) or "none"
-        raise Unusable(
-            f"no variant can be run here: the manifest has {names}, this device takes "
-            f"{' or '.join(rules.PREFERRED_VARIANTS)} with golden vectors"
-        )
-    return manifest, variant
+    return manifest
+
+
+def _reference(manifest: Manifest, variant: str) -> Reference:
+    return next((found for found in manifest.references if found.variant == variant), Reference())
 
 
 async def _finished(function: Callable[..., T], *arguments: object) -> T:

@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
-from edge.inference.service import Inference
+from edge.inference.entities import Blueprint
 
 WATCH_S = 0.05
 """Between two looks at the errors of a model on trial."""
 
 
+class Serving(Protocol):
+    """Where a model is put to use: `Inference` for the device's own, `Shadow` for a challenger."""
+
+    @property
+    def errors(self) -> int:
+        """Frames that had no result, since the start."""
+
+    @property
+    def crashes(self) -> int:
+        """Ends of the model's process that nobody ordered, since the start."""
+
+    async def use(self, blueprint: Blueprint) -> None:
+        """Put this model to work in place of the one before. Raises BadModel, or OSError."""
+
+    def withdraw(self) -> None:
+        """Use no model."""
+
+    async def settled(self) -> None:
+        """Return when all that is with the model now has its end."""
+
+
 class Watch:
     """From its making on: what frames came to, and whether the model's process held."""
 
-    def __init__(self, inference: Inference, trial_s: float) -> None:
+    def __init__(self, inference: Serving, trial_s: float) -> None:
         self._inference = inference
         self._trial_s = trial_s
         self._errors_before = inference.errors

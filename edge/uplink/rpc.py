@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from enum import StrEnum
+from typing import Protocol
 
 import grpc.aio
 import structlog
@@ -53,6 +54,19 @@ class _Cut(Exception):
     """The stream is over; the message says why. Connect again."""
 
 
+class Spare(Protocol):
+    """What has the stream when results leave it free, such as samples."""
+
+    def begin(self) -> None:
+        """A new stream begins."""
+
+    async def next(self) -> UplinkMessage | None:
+        """What to send now, small; None: nothing."""
+
+    async def heard(self, reply: UplinkReply) -> None:
+        """A reply that is not about results."""
+
+
 class Uplink:
     """One device's connection to the cloud, for as long as `run` runs.
 
@@ -76,7 +90,9 @@ class Uplink:
         self._keep_alive = keep_alive
         self._wake = asyncio.Event()
         self._telemetry: Telemetry | None = None
+        self._news: dict[str, UplinkMessage] = {}  # by kind, the newest that is not yet sent
         self._stream: _Stream | None = None
+        self.spare: Spare | None = None
         self._log = log.bind(device=device, server=target)
 
     @property
@@ -87,6 +103,15 @@ class Uplink:
     def offer_telemetry(self, telemetry: Telemetry) -> None:
         """Send it when the stream can; a newer one replaces one not yet sent. Call it on the loop of `run`."""
         self._telemetry = telemetry
+        self._wake.set()
+
+    def offer(self, news: UplinkMessage) -> None:
+        """Send it when the stream can; a newer one of its kind replaces one not yet sent. Not acknowledged."""
+        self._news[news.WhichOneof("body") or ""] = news
+        self._wake.set()
+
+    def nudge(self) -> None:
+        """There may be something to send when results leave the stream free. Call it on the loop of `run`."""
         self._wake.set()
 
     async def run(self) -> None:
@@ -108,8 +133,9 @@ class Uplink:
     async def _connect(self, attempt: int) -> int:
         """One stream from greeting to end; returns the number of the next attempt."""
         began = asyncio.get_running_loop().time()
-        parts = (self._device, self._outbox, self._wake, self._take_telemetry, self._log)
+        parts = (self._device, self._outbox, self._wake, self._take_news, self._log)
         self._stream = stream = _Stream(*parts, rate=self.rate)
+        stream.spare = self.spare
         try:
             async with grpc.aio.insecure_channel(self._target, options=_options(self._keep_alive)) as channel:
                 await stream.run(UplinkStub(channel).Connect())  # type: ignore[no-untyped-call]
@@ -120,9 +146,12 @@ class Uplink:
         lasted_s = asyncio.get_running_loop().time() - began
         return rules.next_attempt(attempt, settled=stream.settled, lasted_s=lasted_s)
 
-    def _take_telemetry(self) -> Telemetry | None:
-        telemetry, self._telemetry = self._telemetry, None
-        return telemetry
+    def _take_news(self) -> list[UplinkMessage]:
+        news, self._news = list(self._news.values()), {}
+        if self._telemetry:
+            news.append(UplinkMessage(telemetry=self._telemetry))
+            self._telemetry = None
+        return news
 
 
 class _Stream:
@@ -133,17 +162,18 @@ class _Stream:
         device: str,
         outbox: Outbox,
         wake: asyncio.Event,
-        take_telemetry: Callable[[], Telemetry | None],
+        take_news: Callable[[], list[UplinkMessage]],
         logger: structlog.typing.FilteringBoundLogger,
         *,
         rate: float,
     ) -> None:
         self.welcomed = False
         self.settled = False
+        self.spare: Spare | None = None
         self._device = device
         self._outbox = outbox
         self._wake = wake  # something may be sent: new results, telemetry, room in the window
-        self._take_telemetry = take_telemetry
+        self._take_news = take_news
         self._log = logger
         self._rate = rate
         self._paid_until = 0.0  # when the rate has room for the next batch
@@ -186,6 +216,8 @@ class _Stream:
         self._window = rules.open_window(welcome.window, resumption.after)
         self._max_bytes = welcome.max_batch_bytes or MAX_GRPC_BYTES
         self._packs = PACKING_ZSTD in welcome.packings
+        if self.spare:
+            self.spare.begin()
         self.welcomed = True
         self._log.info("uplink streams", watermark=resumption.after, window=self._window.size)
 
@@ -201,6 +233,9 @@ class _Stream:
                 case "delay":
                     loop = asyncio.get_running_loop()
                     self._silent_until = loop.time() + rules.pause_s(reply.delay.milliseconds)
+                case "sample_policies" | "sample_answer" if self.spare:
+                    await self.spare.heard(reply)
+                    self._wake.set()
                 case other:
                     # A newer server may say more than this device understands.
                     self._log.debug("reply ignored", kind=other)
@@ -221,12 +256,12 @@ class _Stream:
     async def _send(self, call: _Call) -> None:
         while True:
             self._wake.clear()
-            if not await self._send_some(call):
+            if not await self._send_some(call) and not await self._send_spare(call):
                 await self._wake.wait()
 
     async def _send_some(self, call: _Call) -> bool:
         await self._silence()
-        await self._tell_health(call)
+        await self._tell_news(call)
         await self._say_books(call, at_least_s=BOOKS_S)
         if not self._window.room or self._window.sent >= self._outbox.ledger.last_seq:
             return False
@@ -239,20 +274,33 @@ class _Stream:
                 await self._send_batch(call, batch)
         return bool(batches)
 
-    async def _tell_health(self, call: _Call) -> None:
-        if telemetry := self._take_telemetry():
-            await call.write(UplinkMessage(telemetry=telemetry))
+    async def _tell_news(self, call: _Call) -> None:
+        for news in self._take_news():
+            await call.write(news)
 
     async def _pace(self, call: _Call) -> None:
         """Keep to the rate; meanwhile, and before each batch, the newest health goes: old results can wait."""
         loop = asyncio.get_running_loop()
-        await self._tell_health(call)
+        await self._tell_news(call)
         while (left := self._paid_until - loop.time()) > 0:
             self._wake.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._wake.wait()
-            await self._tell_health(call)
+            await self._tell_news(call)
+
+    async def _send_spare(self, call: _Call) -> bool:
+        """One message that is no result, if no result waits to be sent, not even for room in the window."""
+        if self.spare is None or self._window.sent < self._outbox.ledger.last_seq:
+            return False
+        if self._paid_until > asyncio.get_running_loop().time():
+            await self._pace(call)
+            return True  # meanwhile there may be results
+        message = await self.spare.next()
+        if message is not None:
+            self._pay(message.ByteSize())
+            await call.write(message)
+        return message is not None
 
     async def _send_batch(self, call: _Call, batch: StoredBatch) -> None:
         if len(batch.payload) > self._max_bytes:
@@ -264,10 +312,11 @@ class _Stream:
         if rules.follows_gap(self._window, batch):
             await self._say_books(call)
         self._window = rules.send(self._window, batch)
-        self._paid_until = rules.paid_until(
-            self._paid_until, asyncio.get_running_loop().time(), len(batch.payload), self._rate
-        )
+        self._pay(len(batch.payload))
         await call.write(UplinkMessage(batch=_message(batch, packed=self._packs)))
+
+    def _pay(self, size: int) -> None:
+        self._paid_until = rules.paid_until(self._paid_until, asyncio.get_running_loop().time(), size, self._rate)
 
     async def _say_books(self, call: _Call, at_least_s: float = 0.0) -> None:
         """Say how the outbox stands, if that has changed and was said as long ago."""

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aprotos/v1/deployment.proto\x12\x0blittoral.v1\"\xa8\x01\n\nDeployment\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12\x10\n\x08manifest\x18\x05 \x01(\x0c\x12\x12\n\ngeneration\x18\x06 \x01(\x04\x12\x11\n\tissued_ms\x18\x07 \x01(\x04\x12\x12\n\nexpires_ms\x18\x08 \x01(\x04\x12\x0f\n\x07rollout\x18\t \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aprotos/v1/deployment.proto\x12\x0blittoral.v1\"\xbe\x01\n\nDeployment\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x04\x12\x10\n\x08manifest\x18\x05 \x01(\x0c\x12\x12\n\ngeneration\x18\x06 \x01(\x04\x12\x11\n\tissued_ms\x18\x07 \x01(\x04\x12\x12\n\nexpires_ms\x18\x08 \x01(\x04\x12\x0f\n\x07rollout\x18\t \x01(\t\x12\x14\n\x0cshadow_share\x18\x14 \x01(\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,5 +32,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.deployment_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DEPLOYMENT']._serialized_start=44
-  _globals['_DEPLOYMENT']._serialized_end=212
+  _globals['_DEPLOYMENT']._serialized_end=234
 # @@protoc_insertion_point(module_scope)

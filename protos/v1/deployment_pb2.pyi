@@ -5,7 +5,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Deployment(_message.Message):
-    __slots__ = ("device", "slot", "model", "version", "manifest", "generation", "issued_ms", "expires_ms", "rollout")
+    __slots__ = ("device", "slot", "model", "version", "manifest", "generation", "issued_ms", "expires_ms", "rollout", "shadow_share")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     SLOT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -15,6 +15,7 @@ class Deployment(_message.Message):
     ISSUED_MS_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
     ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_SHARE_FIELD_NUMBER: _ClassVar[int]
     device: str
     slot: str
     model: str
@@ -24,4 +25,5 @@ class Deployment(_message.Message):
     issued_ms: int
     expires_ms: int
     rollout: str
-    def __init__(self, device: _Optional[str] = ..., slot: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., manifest: _Optional[bytes] = ..., generation: _Optional[int] = ..., issued_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., rollout: _Optional[str] = ...) -> None: ...
+    shadow_share: float
+    def __init__(self, device: _Optional[str] = ..., slot: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., manifest: _Optional[bytes] = ..., generation: _Optional[int] = ..., issued_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., rollout: _Optional[str] = ..., shadow_share: _Optional[float] = ...) -> None: ...

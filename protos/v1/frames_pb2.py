@@ -24,23 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/v1/frames.proto\x12\x0blittoral.v1\"l\n\rFramesMessage\x12)\n\x05hello\x18\x01 \x01(\x0b\x32\x18.littoral.v1.FramesHelloH\x00\x12(\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x17.littoral.v1.FrameBatchH\x00\x42\x06\n\x04\x62ody\"F\n\x0b\x46ramesHello\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\'\n\x08overload\x18\x02 \x01(\x0e\x32\x15.littoral.v1.Overload\"w\n\nFrameBatch\x12\x13\n\x0b\x66irst_frame\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0e\n\x06pixels\x18\x03 \x01(\x0c\x12\x19\n\x11\x66irst_captured_us\x18\x04 \x01(\x04\x12\x1a\n\x12\x63\x61ptured_offset_us\x18\x05 \x01(\x0c\"B\n\x0b\x46ramesReply\x12\x11\n\twatermark\x18\x01 \x01(\x04\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0f\n\x07\x64ropped\x18\x03 \x01(\x04*7\n\x08Overload\x12\x11\n\rOVERLOAD_WAIT\x10\x00\x12\x18\n\x14OVERLOAD_DROP_OLDEST\x10\x01\x32J\n\x06\x46rames\x12@\n\x04\x46\x65\x65\x64\x12\x1a.littoral.v1.FramesMessage\x1a\x18.littoral.v1.FramesReply(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16protos/v1/frames.proto\x12\x0blittoral.v1\"l\n\rFramesMessage\x12)\n\x05hello\x18\x01 \x01(\x0b\x32\x18.littoral.v1.FramesHelloH\x00\x12(\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x17.littoral.v1.FrameBatchH\x00\x42\x06\n\x04\x62ody\"T\n\x0b\x46ramesHello\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\'\n\x08overload\x18\x02 \x01(\x0e\x32\x15.littoral.v1.Overload\x12\x0c\n\x04slot\x18\x05 \x01(\t\"w\n\nFrameBatch\x12\x13\n\x0b\x66irst_frame\x18\x01 \x01(\x04\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0e\n\x06pixels\x18\x03 \x01(\x0c\x12\x19\n\x11\x66irst_captured_us\x18\x04 \x01(\x04\x12\x1a\n\x12\x63\x61ptured_offset_us\x18\x05 \x01(\x0c\"B\n\x0b\x46ramesReply\x12\x11\n\twatermark\x18\x01 \x01(\x04\x12\x0f\n\x07problem\x18\x02 \x01(\t\x12\x0f\n\x07\x64ropped\x18\x03 \x01(\x04*7\n\x08Overload\x12\x11\n\rOVERLOAD_WAIT\x10\x00\x12\x18\n\x14OVERLOAD_DROP_OLDEST\x10\x01\x32J\n\x06\x46rames\x12@\n\x04\x46\x65\x65\x64\x12\x1a.littoral.v1.FramesMessage\x1a\x18.littoral.v1.FramesReply(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.v1.frames_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OVERLOAD']._serialized_start=410
-  _globals['_OVERLOAD']._serialized_end=465
+  _globals['_OVERLOAD']._serialized_start=424
+  _globals['_OVERLOAD']._serialized_end=479
   _globals['_FRAMESMESSAGE']._serialized_start=39
   _globals['_FRAMESMESSAGE']._serialized_end=147
   _globals['_FRAMESHELLO']._serialized_start=149
-  _globals['_FRAMESHELLO']._serialized_end=219
-  _globals['_FRAMEBATCH']._serialized_start=221
-  _globals['_FRAMEBATCH']._serialized_end=340
-  _globals['_FRAMESREPLY']._serialized_start=342
-  _globals['_FRAMESREPLY']._serialized_end=408
-  _globals['_FRAMES']._serialized_start=467
-  _globals['_FRAMES']._serialized_end=541
+  _globals['_FRAMESHELLO']._serialized_end=233
+  _globals['_FRAMEBATCH']._serialized_start=235
+  _globals['_FRAMEBATCH']._serialized_end=354
+  _globals['_FRAMESREPLY']._serialized_start=356
+  _globals['_FRAMESREPLY']._serialized_end=422
+  _globals['_FRAMES']._serialized_start=481
+  _globals['_FRAMES']._serialized_end=555
 # @@protoc_insertion_point(module_scope)

@@ -22,12 +22,14 @@ class FramesMessage(_message.Message):
     def __init__(self, hello: _Optional[_Union[FramesHello, _Mapping]] = ..., batch: _Optional[_Union[FrameBatch, _Mapping]] = ...) -> None: ...
 
 class FramesHello(_message.Message):
-    __slots__ = ("source", "overload")
+    __slots__ = ("source", "overload", "slot")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     OVERLOAD_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
     source: str
     overload: Overload
-    def __init__(self, source: _Optional[str] = ..., overload: _Optional[_Union[Overload, str]] = ...) -> None: ...
+    slot: str
+    def __init__(self, source: _Optional[str] = ..., overload: _Optional[_Union[Overload, str]] = ..., slot: _Optional[str] = ...) -> None: ...
 
 class FrameBatch(_message.Message):
     __slots__ = ("first_frame", "count", "pixels", "first_captured_us", "captured_offset_us")

@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from protos.v1 import sketches_pb2 as protos_dot_v1_dot_sketches__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/manifest.proto\x12\x0blittoral.v1\"E\n\x06Signed\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12*\n\nsignatures\x18\x02 \x03(\x0b\x32\x16.littoral.v1.Signature\"*\n\tSignature\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"\xd2\x02\n\x08Manifest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12&\n\x08variants\x18\x03 \x03(\x0b\x32\x14.littoral.v1.Variant\x12\x31\n\rpreprocessing\x18\x04 \x01(\x0b\x32\x1a.littoral.v1.Preprocessing\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12$\n\x07metrics\x18\x06 \x03(\x0b\x32\x13.littoral.v1.Metric\x12)\n\x06golden\x18\x07 \x03(\x0b\x32\x19.littoral.v1.GoldenVector\x12%\n\x07lineage\x18\x08 \x01(\x0b\x32\x14.littoral.v1.Lineage\x12\x12\n\ncreated_ms\x18\t \x01(\x04\x12/\n\x0crequirements\x18\n \x01(\x0b\x32\x19.littoral.v1.Requirements\"n\n\x0cRequirements\x12\x15\n\rarchitectures\x18\x01 \x03(\t\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x30\n\toperators\x18\x03 \x03(\x0b\x32\x1d.littoral.v1.VariantOperators\"6\n\x10VariantOperators\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x11\n\toperators\x18\x02 \x03(\t\"\x91\x01\n\x07Variant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32\x15.littoral.v1.Artifact\x12&\n\x05input\x18\x03 \x01(\x0b\x32\x17.littoral.v1.TensorSpec\x12\'\n\x06output\x18\x04 \x01(\x0b\x32\x17.littoral.v1.TensorSpec\"\xa3\x01\n\x08\x41rtifact\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12-\n\x0b\x63ompression\x18\x03 \x01(\x0e\x32\x18.littoral.v1.Compression\x12%\n\x06\x63hunks\x18\x04 \x03(\x0b\x32\x15.littoral.v1.ChunkRef\x12#\n\x07patches\x18\x05 \x03(\x0b\x32\x12.littoral.v1.Patch\"r\n\x05Patch\x12\x0c\n\x04\x62\x61se\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12$\n\x04kind\x18\x03 \x01(\x0e\x32\x16.littoral.v1.PatchKind\x12%\n\x06\x63hunks\x18\x04 \x03(\x0b\x32\x15.littoral.v1.ChunkRef\"(\n\x08\x43hunkRef\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\r\"M\n\nTensorSpec\x12\r\n\x05shape\x18\x01 \x03(\r\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05scale\x18\x03 \x01(\x02\x12\x12\n\nzero_point\x18\x04 \x01(\x05\"\xdc\x01\n\rPreprocessing\x12\x13\n\x0b\x66rame_shape\x18\x01 \x03(\r\x12\r\n\x05scale\x18\x02 \x01(\x02\x12\x0e\n\x06offset\x18\x03 \x01(\x02\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12#\n\x06\x63olour\x18\x05 \x01(\x0e\x32\x13.littoral.v1.Colour\x12!\n\x06resize\x18\x06 \x01(\x0b\x32\x11.littoral.v1.Size\x12\x1f\n\x04\x63rop\x18\x07 \x01(\x0b\x32\x11.littoral.v1.Size\x12\x0c\n\x04mean\x18\x08 \x03(\x02\x12\x11\n\tdeviation\x18\t \x03(\x02\"%\n\x04Size\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\"%\n\x06Metric\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"F\n\x0cGoldenVector\x12\r\n\x05\x66rame\x18\x01 \x01(\x0c\x12\'\n\x08\x65xpected\x18\x02 \x03(\x0b\x32\x15.littoral.v1.Expected\">\n\x08\x45xpected\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\x0c\x12\x11\n\ttolerance\x18\x03 \x01(\x02\"\xcb\x01\n\x07Lineage\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x02 \x01(\x0c\x12\x14\n\x0c\x63ode_version\x18\x03 \x01(\t\x12\x14\n\x0ctraining_run\x18\x04 \x01(\t\x12\x38\n\nparameters\x18\x05 \x03(\x0b\x32$.littoral.v1.Lineage.ParametersEntry\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*]\n\tPatchKind\x12\x1a\n\x16PATCH_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15PATCH_KIND_DIFFERENCE\x10\x01\x12\x19\n\x15PATCH_KIND_DICTIONARY\x10\x02*V\n\x0b\x43ompression\x12\x1b\n\x17\x43OMPRESSION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43OMPRESSION_NONE\x10\x01\x12\x14\n\x10\x43OMPRESSION_ZSTD\x10\x02*Q\n\x06\x43olour\x12\x16\n\x12\x43OLOUR_UNSPECIFIED\x10\x00\x12\x0e\n\nCOLOUR_RGB\x10\x01\x12\x0e\n\nCOLOUR_BGR\x10\x02\x12\x0f\n\x0b\x43OLOUR_GREY\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/v1/manifest.proto\x12\x0blittoral.v1\x1a\x18protos/v1/sketches.proto\"E\n\x06Signed\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12*\n\nsignatures\x18\x02 \x03(\x0b\x32\x16.littoral.v1.Signature\"*\n\tSignature\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"\x96\x03\n\x08Manifest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12&\n\x08variants\x18\x03 \x03(\x0b\x32\x14.littoral.v1.Variant\x12\x31\n\rpreprocessing\x18\x04 \x01(\x0b\x32\x1a.littoral.v1.Preprocessing\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12$\n\x07metrics\x18\x06 \x03(\x0b\x32\x13.littoral.v1.Metric\x12)\n\x06golden\x18\x07 \x03(\x0b\x32\x19.littoral.v1.GoldenVector\x12%\n\x07lineage\x18\x08 \x01(\x0b\x32\x14.littoral.v1.Lineage\x12\x12\n\ncreated_ms\x18\t \x01(\x04\x12/\n\x0crequirements\x18\n \x01(\x0b\x32\x19.littoral.v1.Requirements\x12*\n\nreferences\x18\x0b \x03(\x0b\x32\x16.littoral.v1.Reference\x12\x16\n\x0e\x61\x63\x63uracy_floor\x18\r \x01(\x01\"n\n\x0cRequirements\x12\x15\n\rarchitectures\x18\x01 \x03(\t\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x30\n\toperators\x18\x03 \x03(\x0b\x32\x1d.littoral.v1.VariantOperators\"6\n\x10VariantOperators\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x11\n\toperators\x18\x02 \x03(\t\"\xdd\x01\n\x07Variant\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x08\x61rtifact\x18\x02 \x01(\x0b\x32\x15.littoral.v1.Artifact\x12&\n\x05input\x18\x03 \x01(\x0b\x32\x17.littoral.v1.TensorSpec\x12\'\n\x06output\x18\x04 \x01(\x0b\x32\x17.littoral.v1.TensorSpec\x12\'\n\x08\x64\x65legate\x18\x05 \x01(\x0e\x32\x15.littoral.v1.Delegate\x12\x0f\n\x07threads\x18\x06 \x01(\r\x12\x10\n\x08\x61\x63\x63uracy\x18\x07 \x01(\x01\"\xa3\x01\n\x08\x41rtifact\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12-\n\x0b\x63ompression\x18\x03 \x01(\x0e\x32\x18.littoral.v1.Compression\x12%\n\x06\x63hunks\x18\x04 \x03(\x0b\x32\x15.littoral.v1.ChunkRef\x12#\n\x07patches\x18\x05 \x03(\x0b\x32\x12.littoral.v1.Patch\"r\n\x05Patch\x12\x0c\n\x04\x62\x61se\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\x12$\n\x04kind\x18\x03 \x01(\x0e\x32\x16.littoral.v1.PatchKind\x12%\n\x06\x63hunks\x18\x04 \x03(\x0b\x32\x15.littoral.v1.ChunkRef\"(\n\x08\x43hunkRef\x12\x0e\n\x06\x64igest\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\r\"M\n\nTensorSpec\x12\r\n\x05shape\x18\x01 \x03(\r\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05scale\x18\x03 \x01(\x02\x12\x12\n\nzero_point\x18\x04 \x01(\x05\"\xdc\x01\n\rPreprocessing\x12\x13\n\x0b\x66rame_shape\x18\x01 \x03(\r\x12\r\n\x05scale\x18\x02 \x01(\x02\x12\x0e\n\x06offset\x18\x03 \x01(\x02\x12\r\n\x05\x64type\x18\x04 \x01(\t\x12#\n\x06\x63olour\x18\x05 \x01(\x0e\x32\x13.littoral.v1.Colour\x12!\n\x06resize\x18\x06 \x01(\x0b\x32\x11.littoral.v1.Size\x12\x1f\n\x04\x63rop\x18\x07 \x01(\x0b\x32\x11.littoral.v1.Size\x12\x0c\n\x04mean\x18\x08 \x03(\x02\x12\x11\n\tdeviation\x18\t \x03(\x02\"%\n\x04Size\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\"%\n\x06Metric\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"F\n\x0cGoldenVector\x12\r\n\x05\x66rame\x18\x01 \x01(\x0c\x12\'\n\x08\x65xpected\x18\x02 \x03(\x0b\x32\x15.littoral.v1.Expected\">\n\x08\x45xpected\x12\x0f\n\x07variant\x18\x01 \x01(\t\x12\x0e\n\x06output\x18\x02 \x01(\x0c\x12\x11\n\ttolerance\x18\x03 \x01(\x02\"\xcb\x01\n\x07Lineage\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x16\n\x0e\x64\x61taset_digest\x18\x02 \x01(\x0c\x12\x14\n\x0c\x63ode_version\x18\x03 \x01(\t\x12\x14\n\x0ctraining_run\x18\x04 \x01(\t\x12\x38\n\nparameters\x18\x05 \x03(\x0b\x32$.littoral.v1.Lineage.ParametersEntry\x1a\x31\n\x0fParametersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*3\n\x08\x44\x65legate\x12\x14\n\x10\x44\x45LEGATE_DEFAULT\x10\x00\x12\x11\n\rDELEGATE_NONE\x10\x01*]\n\tPatchKind\x12\x1a\n\x16PATCH_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15PATCH_KIND_DIFFERENCE\x10\x01\x12\x19\n\x15PATCH_KIND_DICTIONARY\x10\x02*V\n\x0b\x43ompression\x12\x1b\n\x17\x43OMPRESSION_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43OMPRESSION_NONE\x10\x01\x12\x14\n\x10\x43OMPRESSION_ZSTD\x10\x02*Q\n\x06\x43olour\x12\x16\n\x12\x43OLOUR_UNSPECIFIED\x10\x00\x12\x0e\n\nCOLOUR_RGB\x10\x01\x12\x0e\n\nCOLOUR_BGR\x10\x02\x12\x0f\n\x0b\x43OLOUR_GREY\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,44 +34,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LINEAGE_PARAMETERSENTRY']._loaded_options = None
   _globals['_LINEAGE_PARAMETERSENTRY']._serialized_options = b'8\001'
-  _globals['_PATCHKIND']._serialized_start=1859
-  _globals['_PATCHKIND']._serialized_end=1952
-  _globals['_COMPRESSION']._serialized_start=1954
-  _globals['_COMPRESSION']._serialized_end=2040
-  _globals['_COLOUR']._serialized_start=2042
-  _globals['_COLOUR']._serialized_end=2123
-  _globals['_SIGNED']._serialized_start=41
-  _globals['_SIGNED']._serialized_end=110
-  _globals['_SIGNATURE']._serialized_start=112
-  _globals['_SIGNATURE']._serialized_end=154
-  _globals['_MANIFEST']._serialized_start=157
-  _globals['_MANIFEST']._serialized_end=495
-  _globals['_REQUIREMENTS']._serialized_start=497
-  _globals['_REQUIREMENTS']._serialized_end=607
-  _globals['_VARIANTOPERATORS']._serialized_start=609
-  _globals['_VARIANTOPERATORS']._serialized_end=663
-  _globals['_VARIANT']._serialized_start=666
-  _globals['_VARIANT']._serialized_end=811
-  _globals['_ARTIFACT']._serialized_start=814
-  _globals['_ARTIFACT']._serialized_end=977
-  _globals['_PATCH']._serialized_start=979
-  _globals['_PATCH']._serialized_end=1093
-  _globals['_CHUNKREF']._serialized_start=1095
-  _globals['_CHUNKREF']._serialized_end=1135
-  _globals['_TENSORSPEC']._serialized_start=1137
-  _globals['_TENSORSPEC']._serialized_end=1214
-  _globals['_PREPROCESSING']._serialized_start=1217
-  _globals['_PREPROCESSING']._serialized_end=1437
-  _globals['_SIZE']._serialized_start=1439
-  _globals['_SIZE']._serialized_end=1476
-  _globals['_METRIC']._serialized_start=1478
-  _globals['_METRIC']._serialized_end=1515
-  _globals['_GOLDENVECTOR']._serialized_start=1517
-  _globals['_GOLDENVECTOR']._serialized_end=1587
-  _globals['_EXPECTED']._serialized_start=1589
-  _globals['_EXPECTED']._serialized_end=1651
-  _globals['_LINEAGE']._serialized_start=1654
-  _globals['_LINEAGE']._serialized_end=1857
-  _globals['_LINEAGE_PARAMETERSENTRY']._serialized_start=1808
-  _globals['_LINEAGE_PARAMETERSENTRY']._serialized_end=1857
+  _globals['_DELEGATE']._serialized_start=2029
+  _globals['_DELEGATE']._serialized_end=2080
+  _globals['_PATCHKIND']._serialized_start=2082
+  _globals['_PATCHKIND']._serialized_end=2175
+  _globals['_COMPRESSION']._serialized_start=2177
+  _globals['_COMPRESSION']._serialized_end=2263
+  _globals['_COLOUR']._serialized_start=2265
+  _globals['_COLOUR']._serialized_end=2346
+  _globals['_SIGNED']._serialized_start=67
+  _globals['_SIGNED']._serialized_end=136
+  _globals['_SIGNATURE']._serialized_start=138
+  _globals['_SIGNATURE']._serialized_end=180
+  _globals['_MANIFEST']._serialized_start=183
+  _globals['_MANIFEST']._serialized_end=589
+  _globals['_REQUIREMENTS']._serialized_start=591
+  _globals['_REQUIREMENTS']._serialized_end=701
+  _globals['_VARIANTOPERATORS']._serialized_start=703
+  _globals['_VARIANTOPERATORS']._serialized_end=757
+  _globals['_VARIANT']._serialized_start=760
+  _globals['_VARIANT']._serialized_end=981
+  _globals['_ARTIFACT']._serialized_start=984
+  _globals['_ARTIFACT']._serialized_end=1147
+  _globals['_PATCH']._serialized_start=1149
+  _globals['_PATCH']._serialized_end=1263
+  _globals['_CHUNKREF']._serialized_start=1265
+  _globals['_CHUNKREF']._serialized_end=1305
+  _globals['_TENSORSPEC']._serialized_start=1307
+  _globals['_TENSORSPEC']._serialized_end=1384
+  _globals['_PREPROCESSING']._serialized_start=1387
+  _globals['_PREPROCESSING']._serialized_end=1607
+  _globals['_SIZE']._serialized_start=1609
+  _globals['_SIZE']._serialized_end=1646
+  _globals['_METRIC']._serialized_start=1648
+  _globals['_METRIC']._serialized_end=1685
+  _globals['_GOLDENVECTOR']._serialized_start=1687
+  _globals['_GOLDENVECTOR']._serialized_end=1757
+  _globals['_EXPECTED']._serialized_start=1759
+  _globals['_EXPECTED']._serialized_end=1821
+  _globals['_LINEAGE']._serialized_start=1824
+  _globals['_LINEAGE']._serialized_end=2027
+  _globals['_LINEAGE_PARAMETERSENTRY']._serialized_start=1978
+  _globals['_LINEAGE_PARAMETERSENTRY']._serialized_end=2027
 # @@protoc_insertion_point(module_scope)

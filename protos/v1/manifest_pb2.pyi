@@ -1,3 +1,4 @@
+from protos.v1 import sketches_pb2 as _sketches_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -6,6 +7,11 @@ from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class Delegate(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DELEGATE_DEFAULT: _ClassVar[Delegate]
+    DELEGATE_NONE: _ClassVar[Delegate]
 
 class PatchKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -25,6 +31,8 @@ class Colour(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     COLOUR_RGB: _ClassVar[Colour]
     COLOUR_BGR: _ClassVar[Colour]
     COLOUR_GREY: _ClassVar[Colour]
+DELEGATE_DEFAULT: Delegate
+DELEGATE_NONE: Delegate
 PATCH_KIND_UNSPECIFIED: PatchKind
 PATCH_KIND_DIFFERENCE: PatchKind
 PATCH_KIND_DICTIONARY: PatchKind
@@ -53,7 +61,7 @@ class Signature(_message.Message):
     def __init__(self, key_id: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
 
 class Manifest(_message.Message):
-    __slots__ = ("model", "version", "variants", "preprocessing", "labels", "metrics", "golden", "lineage", "created_ms", "requirements")
+    __slots__ = ("model", "version", "variants", "preprocessing", "labels", "metrics", "golden", "lineage", "created_ms", "requirements", "references", "accuracy_floor")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     VARIANTS_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +72,8 @@ class Manifest(_message.Message):
     LINEAGE_FIELD_NUMBER: _ClassVar[int]
     CREATED_MS_FIELD_NUMBER: _ClassVar[int]
     REQUIREMENTS_FIELD_NUMBER: _ClassVar[int]
+    REFERENCES_FIELD_NUMBER: _ClassVar[int]
+    ACCURACY_FLOOR_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: int
     variants: _containers.RepeatedCompositeFieldContainer[Variant]
@@ -74,7 +84,9 @@ class Manifest(_message.Message):
     lineage: Lineage
     created_ms: int
     requirements: Requirements
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., variants: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., golden: _Optional[_Iterable[_Union[GoldenVector, _Mapping]]] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., created_ms: _Optional[int] = ..., requirements: _Optional[_Union[Requirements, _Mapping]] = ...) -> None: ...
+    references: _containers.RepeatedCompositeFieldContainer[_sketches_pb2.Reference]
+    accuracy_floor: float
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[int] = ..., variants: _Optional[_Iterable[_Union[Variant, _Mapping]]] = ..., preprocessing: _Optional[_Union[Preprocessing, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., metrics: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ..., golden: _Optional[_Iterable[_Union[GoldenVector, _Mapping]]] = ..., lineage: _Optional[_Union[Lineage, _Mapping]] = ..., created_ms: _Optional[int] = ..., requirements: _Optional[_Union[Requirements, _Mapping]] = ..., references: _Optional[_Iterable[_Union[_sketches_pb2.Reference, _Mapping]]] = ..., accuracy_floor: _Optional[float] = ...) -> None: ...
 
 class Requirements(_message.Message):
     __slots__ = ("architectures", "agent_version", "operators")
@@ -95,16 +107,22 @@ class VariantOperators(_message.Message):
     def __init__(self, variant: _Optional[str] = ..., operators: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Variant(_message.Message):
-    __slots__ = ("name", "artifact", "input", "output")
+    __slots__ = ("name", "artifact", "input", "output", "delegate", "threads", "accuracy")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ARTIFACT_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    DELEGATE_FIELD_NUMBER: _ClassVar[int]
+    THREADS_FIELD_NUMBER: _ClassVar[int]
+    ACCURACY_FIELD_NUMBER: _ClassVar[int]
     name: str
     artifact: Artifact
     input: TensorSpec
     output: TensorSpec
-    def __init__(self, name: _Optional[str] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., input: _Optional[_Union[TensorSpec, _Mapping]] = ..., output: _Optional[_Union[TensorSpec, _Mapping]] = ...) -> None: ...
+    delegate: Delegate
+    threads: int
+    accuracy: float
+    def __init__(self, name: _Optional[str] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., input: _Optional[_Union[TensorSpec, _Mapping]] = ..., output: _Optional[_Union[TensorSpec, _Mapping]] = ..., delegate: _Optional[_Union[Delegate, str]] = ..., threads: _Optional[int] = ..., accuracy: _Optional[float] = ...) -> None: ...
 
 class Artifact(_message.Message):
     __slots__ = ("digest", "size", "compression", "chunks", "patches")

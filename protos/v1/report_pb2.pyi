@@ -41,7 +41,7 @@ OUTCOME_REFUSED: Outcome
 OUTCOME_ROLLED_BACK: Outcome
 
 class Report(_message.Message):
-    __slots__ = ("device", "public_key", "labels", "agent_version", "slots", "reported_ms", "uplink", "alarms")
+    __slots__ = ("device", "public_key", "labels", "agent_version", "slots", "reported_ms", "uplink", "alarms", "hardware")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +57,7 @@ class Report(_message.Message):
     REPORTED_MS_FIELD_NUMBER: _ClassVar[int]
     UPLINK_FIELD_NUMBER: _ClassVar[int]
     ALARMS_FIELD_NUMBER: _ClassVar[int]
+    HARDWARE_FIELD_NUMBER: _ClassVar[int]
     device: str
     public_key: bytes
     labels: _containers.ScalarMap[str, str]
@@ -65,10 +66,11 @@ class Report(_message.Message):
     reported_ms: int
     uplink: str
     alarms: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, device: _Optional[str] = ..., public_key: _Optional[bytes] = ..., labels: _Optional[_Mapping[str, str]] = ..., agent_version: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[SlotState, _Mapping]]] = ..., reported_ms: _Optional[int] = ..., uplink: _Optional[str] = ..., alarms: _Optional[_Iterable[str]] = ...) -> None: ...
+    hardware: str
+    def __init__(self, device: _Optional[str] = ..., public_key: _Optional[bytes] = ..., labels: _Optional[_Mapping[str, str]] = ..., agent_version: _Optional[str] = ..., slots: _Optional[_Iterable[_Union[SlotState, _Mapping]]] = ..., reported_ms: _Optional[int] = ..., uplink: _Optional[str] = ..., alarms: _Optional[_Iterable[str]] = ..., hardware: _Optional[str] = ...) -> None: ...
 
 class SlotState(_message.Message):
-    __slots__ = ("slot", "state", "generation", "manifest", "reason", "running", "running_model", "running_version", "chunks_total", "chunks_present", "receipt")
+    __slots__ = ("slot", "state", "generation", "manifest", "reason", "running", "running_model", "running_version", "chunks_total", "chunks_present", "receipt", "variant", "variants", "threads")
     SLOT_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +82,9 @@ class SlotState(_message.Message):
     CHUNKS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_PRESENT_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    VARIANTS_FIELD_NUMBER: _ClassVar[int]
+    THREADS_FIELD_NUMBER: _ClassVar[int]
     slot: str
     state: UpdateState
     generation: int
@@ -91,7 +96,28 @@ class SlotState(_message.Message):
     chunks_total: int
     chunks_present: int
     receipt: _manifest_pb2.Signed
-    def __init__(self, slot: _Optional[str] = ..., state: _Optional[_Union[UpdateState, str]] = ..., generation: _Optional[int] = ..., manifest: _Optional[bytes] = ..., reason: _Optional[str] = ..., running: _Optional[bytes] = ..., running_model: _Optional[str] = ..., running_version: _Optional[int] = ..., chunks_total: _Optional[int] = ..., chunks_present: _Optional[int] = ..., receipt: _Optional[_Union[_manifest_pb2.Signed, _Mapping]] = ...) -> None: ...
+    variant: str
+    variants: _containers.RepeatedCompositeFieldContainer[VariantMeasured]
+    threads: int
+    def __init__(self, slot: _Optional[str] = ..., state: _Optional[_Union[UpdateState, str]] = ..., generation: _Optional[int] = ..., manifest: _Optional[bytes] = ..., reason: _Optional[str] = ..., running: _Optional[bytes] = ..., running_model: _Optional[str] = ..., running_version: _Optional[int] = ..., chunks_total: _Optional[int] = ..., chunks_present: _Optional[int] = ..., receipt: _Optional[_Union[_manifest_pb2.Signed, _Mapping]] = ..., variant: _Optional[str] = ..., variants: _Optional[_Iterable[_Union[VariantMeasured, _Mapping]]] = ..., threads: _Optional[int] = ...) -> None: ...
+
+class VariantMeasured(_message.Message):
+    __slots__ = ("variant", "problem", "single_us", "frame_us", "accuracy", "threads", "measured_in")
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    SINGLE_US_FIELD_NUMBER: _ClassVar[int]
+    FRAME_US_FIELD_NUMBER: _ClassVar[int]
+    ACCURACY_FIELD_NUMBER: _ClassVar[int]
+    THREADS_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_IN_FIELD_NUMBER: _ClassVar[int]
+    variant: str
+    problem: str
+    single_us: float
+    frame_us: float
+    accuracy: float
+    threads: int
+    measured_in: int
+    def __init__(self, variant: _Optional[str] = ..., problem: _Optional[str] = ..., single_us: _Optional[float] = ..., frame_us: _Optional[float] = ..., accuracy: _Optional[float] = ..., threads: _Optional[int] = ..., measured_in: _Optional[int] = ...) -> None: ...
 
 class Receipt(_message.Message):
     __slots__ = ("device", "slot", "generation", "manifest", "artifact", "variant", "outcome", "reason", "golden_outputs", "issued_ms")

@@ -1,3 +1,5 @@
+from protos.v1 import samples_pb2 as _samples_pb2
+from protos.v1 import sketches_pb2 as _sketches_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -15,16 +17,24 @@ PACKING_NONE: Packing
 PACKING_ZSTD: Packing
 
 class UplinkMessage(_message.Message):
-    __slots__ = ("hello", "batch", "telemetry", "books")
+    __slots__ = ("hello", "batch", "telemetry", "sample_offer", "sample_piece", "drift", "comparison", "books")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     TELEMETRY_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_OFFER_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_PIECE_FIELD_NUMBER: _ClassVar[int]
+    DRIFT_FIELD_NUMBER: _ClassVar[int]
+    COMPARISON_FIELD_NUMBER: _ClassVar[int]
     BOOKS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     batch: Batch
     telemetry: Telemetry
+    sample_offer: _samples_pb2.SampleOffer
+    sample_piece: _samples_pb2.SamplePiece
+    drift: _sketches_pb2.Drift
+    comparison: _sketches_pb2.Comparison
     books: Books
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., books: _Optional[_Union[Books, _Mapping]] = ...) -> None: ...
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., sample_offer: _Optional[_Union[_samples_pb2.SampleOffer, _Mapping]] = ..., sample_piece: _Optional[_Union[_samples_pb2.SamplePiece, _Mapping]] = ..., drift: _Optional[_Union[_sketches_pb2.Drift, _Mapping]] = ..., comparison: _Optional[_Union[_sketches_pb2.Comparison, _Mapping]] = ..., books: _Optional[_Union[Books, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("device", "epoch", "books")
@@ -91,7 +101,7 @@ class ResultBatch(_message.Message):
     def __init__(self, count: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., manifest: _Optional[bytes] = ..., source: _Optional[str] = ..., first_frame: _Optional[int] = ..., frame_offset: _Optional[bytes] = ..., first_captured_us: _Optional[int] = ..., captured_offset_us: _Optional[bytes] = ..., label: _Optional[bytes] = ..., confidence: _Optional[bytes] = ..., latency_us: _Optional[bytes] = ...) -> None: ...
 
 class Telemetry(_message.Message):
-    __slots__ = ("measured_ms", "interval_s", "inferences", "inference_errors", "latency_p50_us", "latency_p95_us", "outbox_rows", "outbox_bytes", "dropped", "resident_bytes", "model", "version", "frames_dropped", "model_crashes", "machine", "latency_counts", "queued_frames", "uptime_ms")
+    __slots__ = ("measured_ms", "interval_s", "inferences", "inference_errors", "latency_p50_us", "latency_p95_us", "outbox_rows", "outbox_bytes", "dropped", "resident_bytes", "model", "version", "frames_dropped", "model_crashes", "machine", "latency_counts", "queued_frames", "uptime_ms", "slots")
     MEASURED_MS_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_S_FIELD_NUMBER: _ClassVar[int]
     INFERENCES_FIELD_NUMBER: _ClassVar[int]
@@ -110,6 +120,7 @@ class Telemetry(_message.Message):
     LATENCY_COUNTS_FIELD_NUMBER: _ClassVar[int]
     QUEUED_FRAMES_FIELD_NUMBER: _ClassVar[int]
     UPTIME_MS_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
     measured_ms: int
     interval_s: float
     inferences: int
@@ -128,7 +139,8 @@ class Telemetry(_message.Message):
     latency_counts: _containers.RepeatedScalarFieldContainer[int]
     queued_frames: int
     uptime_ms: int
-    def __init__(self, measured_ms: _Optional[int] = ..., interval_s: _Optional[float] = ..., inferences: _Optional[int] = ..., inference_errors: _Optional[int] = ..., latency_p50_us: _Optional[int] = ..., latency_p95_us: _Optional[int] = ..., outbox_rows: _Optional[int] = ..., outbox_bytes: _Optional[int] = ..., dropped: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., frames_dropped: _Optional[int] = ..., model_crashes: _Optional[int] = ..., machine: _Optional[_Union[Machine, _Mapping]] = ..., latency_counts: _Optional[_Iterable[int]] = ..., queued_frames: _Optional[int] = ..., uptime_ms: _Optional[int] = ...) -> None: ...
+    slots: _containers.RepeatedCompositeFieldContainer[SlotTelemetry]
+    def __init__(self, measured_ms: _Optional[int] = ..., interval_s: _Optional[float] = ..., inferences: _Optional[int] = ..., inference_errors: _Optional[int] = ..., latency_p50_us: _Optional[int] = ..., latency_p95_us: _Optional[int] = ..., outbox_rows: _Optional[int] = ..., outbox_bytes: _Optional[int] = ..., dropped: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., frames_dropped: _Optional[int] = ..., model_crashes: _Optional[int] = ..., machine: _Optional[_Union[Machine, _Mapping]] = ..., latency_counts: _Optional[_Iterable[int]] = ..., queued_frames: _Optional[int] = ..., uptime_ms: _Optional[int] = ..., slots: _Optional[_Iterable[_Union[SlotTelemetry, _Mapping]]] = ...) -> None: ...
 
 class Machine(_message.Message):
     __slots__ = ("processor", "memory", "memory_available", "disk", "disk_free", "temperature_c")
@@ -146,17 +158,43 @@ class Machine(_message.Message):
     temperature_c: float
     def __init__(self, processor: _Optional[float] = ..., memory: _Optional[int] = ..., memory_available: _Optional[int] = ..., disk: _Optional[int] = ..., disk_free: _Optional[int] = ..., temperature_c: _Optional[float] = ...) -> None: ...
 
+class SlotTelemetry(_message.Message):
+    __slots__ = ("slot", "model", "version", "inferences", "inference_errors", "latency_p50_us", "latency_p95_us", "frames_dropped", "model_crashes")
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    INFERENCES_FIELD_NUMBER: _ClassVar[int]
+    INFERENCE_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_P50_US_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_P95_US_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_DROPPED_FIELD_NUMBER: _ClassVar[int]
+    MODEL_CRASHES_FIELD_NUMBER: _ClassVar[int]
+    slot: str
+    model: str
+    version: int
+    inferences: int
+    inference_errors: int
+    latency_p50_us: int
+    latency_p95_us: int
+    frames_dropped: int
+    model_crashes: int
+    def __init__(self, slot: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., inferences: _Optional[int] = ..., inference_errors: _Optional[int] = ..., latency_p50_us: _Optional[int] = ..., latency_p95_us: _Optional[int] = ..., frames_dropped: _Optional[int] = ..., model_crashes: _Optional[int] = ...) -> None: ...
+
 class UplinkReply(_message.Message):
-    __slots__ = ("welcome", "ack", "quarantined", "delay")
+    __slots__ = ("welcome", "ack", "quarantined", "delay", "sample_policies", "sample_answer")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     QUARANTINED_FIELD_NUMBER: _ClassVar[int]
     DELAY_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_POLICIES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_ANSWER_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     ack: Ack
     quarantined: Quarantined
     delay: Delay
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., quarantined: _Optional[_Union[Quarantined, _Mapping]] = ..., delay: _Optional[_Union[Delay, _Mapping]] = ...) -> None: ...
+    sample_policies: _samples_pb2.SamplePolicies
+    sample_answer: _samples_pb2.SampleAnswer
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., quarantined: _Optional[_Union[Quarantined, _Mapping]] = ..., delay: _Optional[_Union[Delay, _Mapping]] = ..., sample_policies: _Optional[_Union[_samples_pb2.SamplePolicies, _Mapping]] = ..., sample_answer: _Optional[_Union[_samples_pb2.SampleAnswer, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("watermark", "max_batch_bytes", "window", "packings")

@@ -92,11 +92,11 @@ class World:
 
     # The edge.
 
-    def start_agent(self, device: str) -> None:
-        """Start one device's agent with its own data folder: `littoral-edge run`."""
+    def start_agent(self, device: str, *more: str) -> None:
+        """Start one device's agent with its own data folder: `littoral-edge run`, with `more` flags."""
         addresses = ["--broker", self.broker_url, "--uplink", f"127.0.0.1:{self.ingest_port}"]
         identity = ["--id", device, "--dir", device, "--trust", f"{CLOUD}/trust.json", "--labels", "fleet=demo"]
-        self.processes.start(device, ["-m", "edge.cli", "run", *identity, *addresses])
+        self.processes.start(device, ["-m", "edge.cli", "run", *identity, *addresses, *more])
 
     def restart_agent(self, device: str) -> None:
         """Kill one agent as a power cut would, then start it again."""

@@ -96,12 +96,13 @@ class Cloud:
         wanted: ModelVersion,
         generation: int,
         sign: Callable[[str, bytes], Signed] | None = None,
+        on: str = topics.DEFAULT_SLOT,
         **changes: object,
     ) -> None:
-        """Give `wanted` to edge-1. `changes` override fields of the deployment."""
+        """Give `wanted` to edge-1, on the topic of slot `on`. `changes` override fields of the deployment."""
         fields: dict[str, Any] = {
             "device": "edge-1",
-            "slot": topics.DEFAULT_SLOT,
+            "slot": on,
             "model": wanted.model,
             "version": wanted.version,
             "manifest": wanted.manifest_digest,
@@ -111,12 +112,19 @@ class Cloud:
         }
         payload = Deployment(**fields | changes).SerializeToString()
         signed = (sign or self.identity.sign)(envelope.DEPLOYMENT, payload)
-        await self._say(topics.desired("edge-1"), signed.SerializeToString())
+        await self._say(topics.desired("edge-1", on), signed.SerializeToString())
 
-    async def slot(self, holds: Callable[[SlotState], bool]) -> SlotState:
-        """What edge-1 reports, once that `holds`."""
-        await self.until(lambda: "edge-1" in self.reports and holds(self.reports["edge-1"].slots[0]))
-        return self.reports["edge-1"].slots[0]
+    async def slot(self, holds: Callable[[SlotState], bool], name: str = topics.DEFAULT_SLOT) -> SlotState:
+        """What edge-1 reports of a slot, once that `holds`."""
+
+        def found() -> SlotState | None:
+            slots = self.reports["edge-1"].slots if "edge-1" in self.reports else ()
+            return next((slot for slot in slots if slot.slot == name and holds(slot)), None)
+
+        await self.until(lambda: found() is not None)
+        slot = found()
+        assert slot
+        return slot
 
     async def until(self, holds: Callable[[], bool]) -> None:
         while not holds():

@@ -43,6 +43,7 @@ from edge.update.prover import NotProved
 from edge.update.requirements import Facts
 from edge.update.service import Updater
 from edge.update.steps import Limits, Steps
+from edge.update.variants import Speed
 from edge.uplink.outbox import Outbox
 from protos import topics
 from protos.kit import envelope
@@ -74,10 +75,11 @@ class Version:
     payload: bytes
 
     @classmethod
-    def make(cls, number: int, base: Version | None = None) -> Version:
+    def make(cls, number: int, base: Version | None = None, *, varied: bool = False) -> Version:
         """Noise after the model's bytes: it does not compress, and the interpreter does not look at it.
 
-        With a base a third of the noise is the base's, and the rest comes as a patch.
+        With a base a third of the noise is the base's, and the rest comes as a patch. A varied one has a second
+        variant, a slower one, whose file is fetched, too.
         """
         model = tiny_models.int8(tiny_models.weights() * (1 - number / 10))
         noise = np.random.default_rng(number).bytes(NOISE_BYTES)
@@ -96,9 +98,21 @@ class Version:
                 kind=PATCH_KIND_DIFFERENCE,
                 chunks=refs(cut(patch)),
             )
-        manifest = tiny_models.manifest({"int8": file}, version=number)
+        files = {"int8": file}
+        if varied:
+            files["float32"] = tiny_models.float32(tiny_models.weights()) + np.random.default_rng(99).bytes(NOISE_BYTES)
+        manifest = tiny_models.manifest(files, version=number)
         manifest.variants[0].artifact.CopyFrom(artifact)
+        for variant in manifest.variants[1:]:
+            chunks = cut(files[variant.name])
+            variant.artifact.ClearField("chunks")
+            variant.artifact.chunks.extend(refs(chunks))
+            travels[variant.artifact.digest] = chunks
         return cls(number, file, travels, manifest.SerializeToString())
+
+    @property
+    def is_varied(self) -> bool:
+        return len(Manifest.FromString(self.payload).variants) > 1
 
     @property
     def artifact(self) -> Artifact:
@@ -110,9 +124,9 @@ class Version:
 
     @property
     def shortest(self) -> set[str]:
-        """The chunks that a device needs which runs the base: all of the patch, or of the file if there is none."""
-        digest, chunks = list(self.travels.items())[-1]
-        return {name_of(digest, index) for index in range(len(chunks))}
+        """The chunks that a device needs which runs the base: all of the patch, or of the files if there is none."""
+        needed = list(self.travels.items()) if self.is_varied else list(self.travels.items())[-1:]
+        return {name_of(digest, index) for digest, chunks in needed for index in range(len(chunks))}
 
     @property
     def target(self) -> Target:
@@ -143,6 +157,8 @@ def name_of(digest: bytes, index: int) -> str:
 
 FORMER, OLD, NEW = (Version.make(number) for number in (1, 2, 3))
 PATCHED = Version.make(4, OLD)
+VARIED = Version.make(5, varied=True)
+SPEEDS = {"int8": Speed(20, 10), "float32": Speed(40, 30)}
 
 
 def listed(*versions: Version) -> tuple[bytes, Shelf]:
@@ -155,7 +171,7 @@ def listed(*versions: Version) -> tuple[bytes, Shelf]:
         return fleet.root, Shelf(fleet.files())
 
 
-ROOT, SHELF = listed(FORMER, OLD, NEW, PATCHED)
+ROOT, SHELF = listed(FORMER, OLD, NEW, PATCHED, VARIED)
 
 
 @dataclass
@@ -217,9 +233,10 @@ async def _update(folder: Path, broker: Address, wanted: Version, life: Life) ->
         Fetcher(link, Trust(folder / "metadata", ROOT, [SHELF], 600, _now_ms), folder / "downloads"),
         ModelStore.open(folder / "models", SLOT),
         Inference(outbox, start=in_thread.start),
-        Limits(trial_s=0, golden_timeout_s=60, threads=1),
+        Limits(trial_s=0, golden_timeout_s=60, threads=1, measured_files=2),
         Facts(platform.machine(), agent_version(), operators.known()),
         prove=prove_here,
+        measure=measure_here,
     )
     updater = Updater("edge-1", Memory(folder, SLOT), steps, lambda kind, data: envelope.sign(kind, data, KEY), _now_ms)
     final = asyncio.Event()
@@ -262,6 +279,17 @@ async def prove_here(
     return Proof(digest, artifact, variant, bytes.fromhex(answer["golden_outputs"]))
 
 
+async def measure_here(
+    *, digest: bytes, manifest: bytes, artifact: bytes, variant: str, model: Path, timeout_s: float, threads: int
+) -> tuple[Proof, Speed]:
+    """As `prove_here`; what a variant takes is always the same."""
+    del threads
+    proof = await prove_here(
+        digest=digest, manifest=manifest, artifact=artifact, variant=variant, model=model, timeout_s=timeout_s
+    )
+    return proof, SPEEDS[variant]
+
+
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -272,6 +300,8 @@ def read_diary(diary: Path) -> Life:
 
 def chunks_on_disk(folder: Path, version: Version) -> set[str]:
     """What a device need not fetch of the shortest way, by a copy of its data folder: it is there, or what it makes."""
+    if version.is_varied:
+        return _varied_on_disk(folder, version)
     artifact = version.artifact
     downloads = folder / "downloads"
     whole = [downloads / f"{artifact.digest.hex()}.tflite", *(folder / "models" / SLOT).glob("*/model.tflite")]
@@ -283,6 +313,21 @@ def chunks_on_disk(folder: Path, version: Version) -> set[str]:
     name = {artifact.digest: f"{artifact.digest.hex()}.part"} | patches
     digest, chunks = list(version.travels.items())[-1]
     return {name_of(digest, index) for index in _present(downloads / name[digest], chunks)}
+
+
+def _varied_on_disk(folder: Path, version: Version) -> set[str]:
+    """Of both variants; once the choice is written down, nothing more is needed of the one that was not taken."""
+    decided = folder / "models" / SLOT / "variants.json"
+    if decided.exists():
+        return version.shortest
+    found = set[str]()
+    for digest, chunks in version.travels.items():
+        whole = [folder / "downloads" / f"{digest.hex()}.tflite", folder / "models" / SLOT / "variants" / digest.hex()]
+        part = folder / "downloads" / f"{digest.hex()}.part"
+        is_whole = any(path.exists() and hashlib.sha256(path.read_bytes()).digest() == digest for path in whole)
+        present = set(range(len(chunks))) if is_whole else _present(part, chunks)
+        found |= {name_of(digest, index) for index in present}
+    return found
 
 
 def _present(part: Path, chunks: list[bytes]) -> set[int]:
@@ -309,5 +354,5 @@ def broker(folder: Path) -> Iterator[Address]:
 async def _publish(address: Address) -> None:
     link = Link(address, "cloud")
     async with running(link), asyncio.timeout(60):
-        for version in (FORMER, OLD, NEW, PATCHED):
+        for version in (FORMER, OLD, NEW, PATCHED, VARIED):
             await version.publish(link)

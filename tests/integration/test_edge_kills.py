@@ -20,6 +20,7 @@ from tests.integration.killed_device import (
     OLD,
     PATCHED,
     SLOT,
+    VARIED,
     Life,
     Version,
     broker,
@@ -86,7 +87,7 @@ class Bench:
         return Path(shutil.copytree(self.edge, copy))
 
 
-@pytest.fixture(scope="module", params=[NEW, PATCHED], ids=["whole", "patched"])
+@pytest.fixture(scope="module", params=[NEW, PATCHED, VARIED], ids=["whole", "patched", "varied"])
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("kills")
     with broker(folder) as address:
@@ -124,7 +125,13 @@ def check_done(bench: Bench, life: Life) -> None:
     assert look(edge, bench.new) == (bench.new.number, State.COMMITTED)
     left = {str(path.relative_to(edge)) for path in edge.rglob("*") if path.is_file() and "metadata" not in path.parts}
     places = {f"models/{SLOT}/{place}/{file}" for place in "ab" for file in ("manifest.pb", "model.tflite")}
-    assert left == {"agent.lock", f"update-{SLOT}.json", f"models/{SLOT}/journal.json"} | places
+    measured = {f"models/{SLOT}/variants.json"} if bench.new.is_varied else set[str]()
+    assert (
+        left
+        == {"agent.lock", f"update-{SLOT}.json", f"generation-{SLOT}", f"models/{SLOT}/journal.json"}
+        | places
+        | measured
+    )
 
 
 def killed_at(number: int) -> Decide:
@@ -194,7 +201,8 @@ def test_a_disk_that_fails_at_any_call_costs_time_and_never_the_model_that_serve
             _, life = bench.live()
         assert set(life.served) == {OLD.number, bench.new.number}, f"{call}: a model serves at all times"
         if REMOVAL_FAILED in life.log:
-            Path(call.path).unlink()  # the next update would remove it
+            shutil.rmtree(bench.edge / "models" / SLOT / "variants", ignore_errors=True)
+            Path(call.path).unlink(missing_ok=True)  # the next update would remove it, as the variants
         check_done(bench, life)
 
 

@@ -16,12 +16,12 @@ from cloud.training import datasets, service
 from cloud.training.commands import train
 from cloud.training.converter import convert
 from cloud.training.datasets import Dataset
-from cloud.training.entities import FLOAT, INT8, Options, QuantisationLoss, Step, TrainedModel
+from cloud.training.entities import FLOAT, INT8, PLAIN, Options, QuantisationLoss, Step, TrainedModel
 from cloud.training.trainer import Trainer
 from edge.inference import operators
 from edge.inference.engine import Engine
 from edge.inference.golden import check_golden, golden_frames
-from protos.v1.manifest_pb2 import Requirements
+from protos.v1.manifest_pb2 import DELEGATE_NONE, Requirements
 from simulators.faults import damage
 
 pytestmark = pytest.mark.timeout(300)
@@ -125,6 +125,21 @@ def test_the_draft_tells_where_the_model_comes_from(trained: TrainedModel, digit
     assert draft.lineage.dataset_digest == digits.digest
     assert dict(draft.lineage.parameters) == {"batch": "64", "epochs": "3", "rate": "0.003", "seed": "1"}
     assert list(draft.labels) == [str(label) for label in range(10)]
+
+
+def test_the_draft_says_how_accurate_each_variant_is_and_what_a_device_must_not_fall_below(
+    trained: TrainedModel,
+) -> None:
+    draft = service.draft(trained, "digits")
+    assert {variant.name: variant.accuracy for variant in draft.variants} == dict(trained.accuracy)
+    assert draft.accuracy_floor == max(trained.accuracy.values()) - 0.01
+
+
+def test_plain_variants_run_the_same_files_without_a_delegate(trained: TrainedModel, digits: Dataset) -> None:
+    files = {**trained.files, **{name: trained.files[of] for name, of in PLAIN.items()}}
+    plain = service.judged(few(digits, 200), files, trained.lineage)
+    assert {variant.name for variant in plain.variants if variant.delegate == DELEGATE_NONE} == set(PLAIN)
+    assert all(golden_problems(plain, name) == [] for name in files)
 
 
 def test_the_draft_says_which_operators_a_device_must_know_and_what_else_was_asked_for(trained: TrainedModel) -> None:

@@ -100,6 +100,17 @@ def check(site: Site) -> None:
         assert rows >= told
 
 
+def accounted(database: Database, device: str) -> list[int]:
+    """How many results of a device the accounts by minute speak of."""
+    accounts = (tables.result_minutes, tables.result_minute_labels)
+    wanted = [
+        select(func.sum(account.c.results)).join(tables.sources, tables.sources.c.id == account.c.source)
+        for account in accounts
+    ]
+    with database.reading() as connection:
+        return [int(connection.execute(one.where(tables.sources.c.device == device)).scalar_one()) for one in wanted]
+
+
 def drain(site: Site) -> None:
     """No more frames; every device sends what it has and ends. Then every frame ever taken is stored, once."""
     site.stop.touch()
@@ -112,6 +123,7 @@ def drain(site: Site) -> None:
         taken = outbox.source_watermark(processes.SOURCE)
         outbox.close()
         assert stored(site.database, name) == (taken, taken, taken)
+        assert accounted(site.database, name) == [taken, taken]
         assert taken > 0
         audited = next(one for one in Ingest(site.database, known).audit() if one.device == name)
         assert replace(audited, said_ms=None) == Audited(name, made=taken, sent=taken, stored=taken)

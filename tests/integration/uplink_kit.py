@@ -37,6 +37,7 @@ class Cloud:
 
     database: Database
     server: IngestServer
+    service: UplinkService
     address: str
     telemetry: list[tuple[str, uplink_pb2.Telemetry]] = field(default_factory=list)
 
@@ -68,7 +69,7 @@ async def running_cloud(
     await server.start()
     merging = asyncio.create_task(merger.run())
     try:
-        yield Cloud(database, server, f"127.0.0.1:{port}", told)
+        yield Cloud(database, server, service, f"127.0.0.1:{port}", told)
     finally:
         await server.stop(5)
         merger.close()
@@ -83,6 +84,7 @@ class Device:
         self.call = call
         self.acknowledged = 0
         self.quarantined: list[tuple[int, str]] = []
+        self.delays: list[int] = []
 
     async def hello(self, device: str = "edge-1", epoch: int = EPOCH) -> uplink_pb2.Welcome:
         await self.call.write(UplinkMessage(hello=uplink_pb2.Hello(device=device, epoch=epoch)))
@@ -97,6 +99,8 @@ class Device:
         assert isinstance(reply, UplinkReply), f"the stream ended: {await self.call.code()}"
         if reply.HasField("ack"):
             self.acknowledged = reply.ack.watermark
+        if reply.HasField("delay"):
+            self.delays.append(reply.delay.milliseconds)
         if reply.HasField("quarantined"):
             self.quarantined.append((reply.quarantined.first_seq, reply.quarantined.reason))
         return reply

@@ -1,18 +1,24 @@
 """An interpreter with faults, for models of 2x2 float32 frames and four classes.
 
-The file's text says what happens when it is loaded ("", "abort", "refuse"; "gone" aborts from the second time on); the
-first pixel of a frame, what happens on it. A frame without a fault has the class of its second pixel.
+The file's text says what happens when it is loaded ("", "abort", "refuse"; "gone" aborts from the second time on; one
+that is "fragile" crashes on frames that are FRAGILE); the first pixel of a frame, what happens on it. A frame without a
+fault has the class of its second pixel.
 """
 
 import os
 import signal
 import time
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-CRASH, HANG, EAT, NAN, RAISE, SLOW = range(250, 256)
+FRAGILE, CRASH, HANG, EAT, NAN, RAISE, SLOW = range(249, 256)
+
+
+class OpResolverType(Enum):
+    BUILTIN_WITHOUT_DEFAULT_DELEGATES = 3
 
 
 class Interpreter:
@@ -26,6 +32,7 @@ class Interpreter:
             raise ValueError("not a model")
         if text == "gone":
             marker.symlink_to(model_path)  # no write: a worker may not
+        self._fragile = text == "fragile"
         self._frames = np.zeros((1, 2, 2), np.float32)
 
     def get_input_details(self) -> list[dict[str, Any]]:
@@ -46,6 +53,8 @@ class Interpreter:
 
     def invoke(self) -> None:
         for fault in set(self._frames[:, 0]):
+            if fault == FRAGILE and self._fragile:
+                _crash()
             if act := _ACTS.get(fault):
                 act()
 

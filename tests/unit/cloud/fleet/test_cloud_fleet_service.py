@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import text
 
-from cloud.fleet.entities import Desired, Outcome, UnknownDevice, UpdateState
+from cloud.fleet.entities import Desired, Outcome, UnknownDevice, UpdateState, VariantMeasured
 from cloud.fleet.service import Fleet
 from cloud.foundation.database import Database
 from protos.kit import envelope
@@ -202,13 +204,59 @@ def test_the_newest_telemetry_is_kept_of_devices_that_reported(fleet: Fleet) -> 
 
 
 def test_a_rollout_is_told_who_came_or_changed_labels(database: Database, fleet: Fleet) -> None:
-    fleet.observe(report(), 1000)
-    fleet.observe(report(at=2), 5000)
+    fleet.observe(report(slot()), 1000)
+    fleet.observe(report(slot(), at=2), 5000)
     with database.reading() as transaction:
         assert fleet.labelled_since(transaction, 1001) == []
-    fleet.observe(report(at=3, site="b"), 6000)
+    fleet.observe(report(slot(), at=3, site="b"), 6000)
     with database.reading() as transaction:
         assert fleet.labelled_since(transaction, 1001) == [("edge-1", {"site": "b"})]
+
+
+def test_a_rollout_to_a_slot_is_told_who_came_to_have_it(database: Database, fleet: Fleet) -> None:
+    fleet.observe(report(slot()), 1000)
+    with database.reading() as transaction:
+        assert fleet.labelled_since(transaction, 0, "doors") == []
+    fleet.observe(report(slot(), SlotState(slot="doors"), at=2), 2000)
+    with database.reading() as transaction:
+        assert fleet.labelled_since(transaction, 1001, "doors") == [("edge-1", {"site": "a"})]
+
+
+def measured(frame_us: float, **changed: Any) -> SlotState:
+    state = slot(1, UPDATE_STATE_COMMITTED)
+    state.variant, state.threads = "int8", 2
+    fields = {"variant": "int8", "frame_us": frame_us, "single_us": 9.0, "accuracy": 0.98, "threads": 2}
+    state.variants.add(**{**fields, "measured_in": 1, **changed})
+    return state
+
+
+def test_what_a_device_measured_of_variants_is_that_of_its_last_report(database: Database, fleet: Fleet) -> None:
+    fleet.observe(report(slot(), device="edge-2", key=bytes(32)), 1)
+    for at, frame_us in ((1, 7.0), (2, 8.0)):
+        told = report(measured(frame_us), at=at)
+        told.hardware = "a processor"
+        fleet.observe(told, at)
+        device = fleet.device("edge-1")
+        assert (device.hardware, device.main.variant, device.main.threads) == ("a processor", "int8", 2)
+        assert device.main.variants == (VariantMeasured("int8", "", 9.0, frame_us, 0.98, 2, 1),)
+    assert [(one.id, len(one.main.variants)) for one in fleet.devices()] == [("edge-1", 1), ("edge-2", 0)]
+    fleet.forget("edge-1")
+    with database.reading() as connection:
+        left = connection.execute(text("SELECT count(*) FROM device_slot_variants WHERE device = 'edge-1'"))
+        assert left.scalar() == 0
+
+
+def test_numbers_without_sense_are_not_kept(fleet: Fleet) -> None:
+    fleet.observe(report(measured(float("inf"), measured_in=2**64 - 1, problem="x\0" * 2000)), 1)
+    row = fleet.device("edge-1").main.variants[0]
+    assert (row.frame_us, row.measured_in, len(row.problem)) == (0.0, 2**63 - 1, 1000)
+
+
+def test_a_slot_that_a_device_has_no_more_is_forgotten(fleet: Fleet) -> None:
+    fleet.observe(report(slot(), SlotState(slot="doors")), 1)
+    assert fleet.device("edge-1").slots.keys() == {"default", "doors"}
+    fleet.observe(report(slot(), at=2), 2)
+    assert fleet.device("edge-1").slots.keys() == {"default"}
 
 
 def test_the_alarms_of_a_device_are_those_of_its_last_report(database: Database, fleet: Fleet) -> None:

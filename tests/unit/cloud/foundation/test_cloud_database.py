@@ -13,9 +13,10 @@ import sqlalchemy
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from cloud.foundation.database import Database, DatabaseFailed, metadata
+from cloud.foundation.database import Database, DatabaseFailed
 from simulators.postgresql import Cluster, NoPostgresql, cluster
 
+metadata = sqlalchemy.MetaData()
 counters = sqlalchemy.Table(
     "test_counters",
     metadata,
@@ -24,14 +25,21 @@ counters = sqlalchemy.Table(
 )
 
 
+def created(database: Database) -> Database:
+    """With a table of the test's own."""
+    database.create()
+    with database.transaction() as connection:
+        metadata.create_all(connection)
+    return database
+
+
 def database_in(folder: Path) -> Database:
     return Database(f"sqlite:///{folder / 'sub' / 'test.db'}")
 
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    database.create()
+    database = created(Database(database_url))
     yield database
     database.close()
 
@@ -49,8 +57,7 @@ def increment(database: Database) -> None:
 
 
 def create_and_increment(url: str, times: int) -> None:
-    database = Database(url)
-    database.create()
+    database = created(Database(url))
     for _ in range(times):
         increment(database)
     database.close()
@@ -108,8 +115,7 @@ def test_a_transaction_that_reads_cannot_write(database: Database) -> None:
 def test_who_writes_beside_others_is_not_held_up_by_a_writer_where_the_database_can(
     postgresql: Cluster,
 ) -> None:
-    database = Database(postgresql.new_database())
-    database.create()
+    database = created(Database(postgresql.new_database()))
     with database.transaction(), database.beside() as connection:
         connection.execute(counters.insert().values(name="n", value=1))
     with database.reading() as connection:
@@ -120,8 +126,7 @@ def test_who_writes_beside_others_is_not_held_up_by_a_writer_where_the_database_
 def test_after_a_restart_of_the_server_the_next_transaction_works() -> None:
     try:
         with cluster(durable=False) as server:
-            database = Database(server.new_database())
-            database.create()
+            database = created(Database(server.new_database()))
             increment(database)
             server.kill()
             server.start()

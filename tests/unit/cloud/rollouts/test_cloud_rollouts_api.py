@@ -61,6 +61,7 @@ def test_a_rollout_is_created_with_what_was_not_said_filled_in(client: TestClien
         "id": "r-1",
         "model": "digits",
         "version": 1,
+        "slot": "default",
         "state": "running",
         "reason": "",
         "selector": {},

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 from test_cloud_uplink_service import NOW_MS, known, payload
 
 from cloud.foundation.database import Database
@@ -89,3 +89,5 @@ def test_delayed_doubled_and_reordered_across_connections_everything_is_stored_o
         stored = list(reading.execute(select(tables.results.c.seq).order_by("seq")).scalars())
         assert stored == list(range(1, TOTAL + 1))
         assert reading.execute(select(tables.streams.c.skipped)).scalar_one() == 0
+        for account in (tables.result_minutes, tables.result_minute_labels):
+            assert reading.execute(select(func.sum(account.c.results))).scalar_one() == TOTAL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from test_cloud_uplink_service import batch, known, payload
 from cloud.foundation.database import Database
 from cloud.uplink import store_sqlite, tables
 from cloud.uplink.entities import DAY_MS
+from cloud.uplink.retention import Kept, Retention
 from cloud.uplink.service import Ingest
 
 MIDNIGHT_MS = 20_000 * DAY_MS
@@ -84,3 +86,48 @@ def test_a_clock_that_was_put_back_finds_or_makes_its_day(ingest: Ingest, databa
     opened = ingest.open("edge-1", 7)
     ingest.commit([batch(opened, 11, payload(11, [1]), 1)], MIDNIGHT_MS - 50 * DAY_MS)
     assert kept(database)[-1] == 11
+
+
+def minutes(database: Database) -> list[int]:
+    """Days of the account, of both its tables."""
+    accounts = [tables.result_minutes.c.minute, tables.result_minute_labels.c.minute]
+    with database.reading() as connection:
+        whole, by_label = (connection.execute(select(one).order_by(one)).scalars().all() for one in accounts)
+    assert whole == by_label
+    return [minute // 1440 - MIDNIGHT_MS // DAY_MS for minute in whole]
+
+
+def test_the_account_is_kept_for_its_own_time(ingest: Ingest, database: Database) -> None:
+    ingest.expire(MIDNIGHT_MS + 9 * DAY_MS, days=3)
+    assert minutes(database) == list(range(10))
+    assert ingest.expire_account(MIDNIGHT_MS + 9 * DAY_MS, days=5) == 8
+    assert minutes(database) == list(range(4, 10))
+    assert ingest.expire_account(MIDNIGHT_MS + 9 * DAY_MS, days=5) == 0
+    assert kept(database) == [7, 8, 9, 10]
+
+
+def test_an_account_of_nothing_is_kept_without_trouble(database: Database) -> None:
+    assert Ingest(database, known).expire_account(MIDNIGHT_MS, days=1) == 0
+
+
+def test_quarantine_is_kept_for_its_own_time_and_the_books_still_balance(ingest: Ingest) -> None:
+    opened = ingest.open("edge-2", 7)
+    for day in range(3):
+        poison = batch(opened, day + 1, b"?", 1, device="edge-2")
+        ingest.commit([poison], MIDNIGHT_MS + day * DAY_MS)
+    assert ingest.expire_quarantine(MIDNIGHT_MS + 2 * DAY_MS, days=1) == 1
+    assert [one.first_seq for one in ingest.quarantined(10)] == [3, 2]
+    audited = next(one for one in ingest.audit() if one.device == "edge-2")
+    assert (audited.quarantined, audited.lost) == (3, 0)
+
+
+def test_what_is_to_be_kept_for_ever_is_and_the_rest_is_dropped_in_its_turn(ingest: Ingest, database: Database) -> None:
+    async def a_moment(retention: Retention) -> None:
+        running = asyncio.create_task(retention.run())
+        while kept(database):  # noqa: ASYNC110 - what is waited for happens in a thread
+            await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(a_moment(Retention(ingest, Kept(results=1, aggregates=0, quarantine=0))))
+    assert len(minutes(database)) == 10

@@ -20,7 +20,12 @@ MANIFESTS = {1: b"1" * 32, 2: b"2" * 32}
 NOW_MS = 1_700_000_000_000
 
 
+OTHER_MODEL = b"g" * 32
+
+
 def known(digest: bytes) -> KnownVersion | None:
+    if digest == OTHER_MODEL:
+        return KnownVersion("gates", 1, classes=10)
     found = {manifest: version for version, manifest in MANIFESTS.items()}.get(digest)
     return KnownVersion("digits", found, classes=10) if found else None
 
@@ -38,13 +43,15 @@ def ingest(database: Database) -> Ingest:
     return Ingest(database, known)
 
 
-def payload(first_frame: int, labels: Sequence[int], version: int = 1, source: str = "camera") -> bytes:
+def payload(
+    first_frame: int, labels: Sequence[int], version: int = 1, source: str = "camera", model: str = "digits"
+) -> bytes:
     n = len(labels)
     return encode(
         Results(
-            model="digits",
+            model=model,
             version=version,
-            manifest=MANIFESTS.get(version, bytes(32)),
+            manifest=MANIFESTS.get(version, bytes(32)) if model == "digits" else OTHER_MODEL,
             source=source,
             frame=np.arange(first_frame, first_frame + n, dtype=np.uint64),
             captured_us=np.arange(n, dtype=np.int64) + 5,
@@ -175,6 +182,18 @@ def test_a_commit_that_fails_stores_nothing_and_may_be_repeated(ingest: Ingest, 
 def test_a_stream_that_the_database_has_lost_starts_again(ingest: Ingest) -> None:
     (outcome,) = ingest.commit([batch(Opened(99, 5), 6, payload(1, [1]), 1)], NOW_MS)
     assert outcome.fate is Fate.DETACHED
+
+
+def test_a_frame_that_two_models_of_a_device_answered_is_not_doubled(ingest: Ingest) -> None:
+    opened = ingest.open("edge-1", 7)
+    answers = [
+        batch(opened, 1, payload(1, [1, 2]), 2),
+        batch(opened, 3, payload(1, [3, 4], model="gates"), 2),
+        batch(opened, 5, payload(2, [4], model="gates"), 1),
+    ]
+    assert {outcome.fate for outcome in ingest.commit(answers, NOW_MS)} == {Fate.STORED}
+    assert ingest.summary("digits").counts.duplicated == 1
+    assert [audited.doubled for audited in ingest.audit()] == [1]
 
 
 def test_the_summary_accounts_for_every_frame(ingest: Ingest) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -10,10 +11,14 @@ from click.testing import CliRunner, Result
 
 from edge.agent import AgentFailed, holding
 from edge.cli import main
+from edge.models.service import ModelStore
 from edge.update.entities import State, Target, Update
 from edge.update.memory import Memory
+from edge.update.tables import Tables
+from edge.update.variants import Measured, Table
 from edge.uplink.entities import NewBatch
 from edge.uplink.outbox import Outbox
+from tests import tiny_models
 
 
 def invoke(*arguments: str) -> Result:
@@ -64,6 +69,10 @@ def test_the_status_of_an_agent_that_does_not_run_is_read_from_its_folder(folder
         "device": "edge-1",
         "uplink": "waiting",
         "alarms": [],
+        "slot": "default",
+        "others": [],
+        "variant": "",
+        "variants": [],
         "running": None,
         "desired": {"model": "digits", "version": 2, "manifest": "ab" * 32},
         "generation": 7,
@@ -88,6 +97,30 @@ def test_the_status_for_people_tells_the_reason(folder: Path) -> None:
     assert "desired   digits version 2 (abababababab), generation 7" in lines
     assert "reason    golden vectors: 8 of 8 wrong" in lines
     assert "outbox    3 results, 7 bytes, 0 dropped" in lines
+
+
+def test_the_status_for_people_tells_each_slot_and_what_was_measured_of_its_variants(folder: Path) -> None:
+    file = tiny_models.int8(tiny_models.weights())
+    manifest = tiny_models.manifest({"int8": file, "float32": tiny_models.float32(tiny_models.weights())})
+    payload = manifest.SerializeToString()
+    artifact = folder / "artifact"
+    artifact.write_bytes(file)
+    store = ModelStore.open(folder / "models", "doors")
+    store.stage(payload, "int8", artifact)
+    store.begin_trial()
+    store.commit()
+    digest = hashlib.sha256(payload).hexdigest()
+    rows = (
+        Measured("int8", 1, 0.98, "", 1, 12.5, 10.0, 1),
+        Measured("float32", 1, 0.97, "", 1, problem="it crashed"),
+    )
+    Tables(store.folder).put(Table(digest, "tiny", 1, "a processor", "int8", rows))
+    Memory(folder, "doors").save(Update(State.COMMITTED))
+    lines = invoke("status", "--dir", str(folder)).output.splitlines()
+    after = lines[lines.index("slot      doors") :]
+    assert after[1] == f"model     tiny version 1 ({digest[:12]})"
+    assert "variant   int8 (in use): 10.0 µs a frame, 12.5 µs alone, measured in version 1, accuracy 98.00%" in after
+    assert "variant   float32: it crashed" in after
 
 
 def test_a_folder_is_held_by_one_agent_at_a_time_and_free_afterwards(tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ def test_a_hosts_name_becomes_a_device_id(host: str, device: str) -> None:
         ("batch_frames", "5000", "less than or equal to 4096"),
         ("report_s", "inf", "finite"),
         ("trial_s", "-1", "greater than or equal to 0"),
+        ("slots", "doors=0", "give a whole number from 1 to 1000"),
+        ("measured_files", "0", "greater than or equal to 1"),
         ("log_level", "loud", "'debug', 'info', 'warning' or 'error'"),
     ],
 )
@@ -57,6 +59,18 @@ def test_a_wrong_value_is_refused_with_its_name_and_the_reason(name: str, value:
     message = complaint(**{name: value})
     assert f"setting {name!r} (flag --{name.replace('_', '-')})" in message
     assert reason in message
+
+
+@pytest.mark.parametrize("name", ["watch_slot", "frames_slot"])
+def test_a_source_can_only_be_for_a_slot_that_there_is(name: str) -> None:
+    assert f"{name} is 'window', which is none of the slots: main, doors" in complaint(
+        **{"slots": "main=1,doors=1", name: "window"}
+    )
+
+
+def test_slots_come_from_the_environment_as_from_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LITTORAL_EDGE_SLOTS", "main=3,doors=1")
+    assert load(EdgeSettings).slots == {"main": 3, "doors": 1}
 
 
 def test_every_setting_says_what_it_is_for() -> None:

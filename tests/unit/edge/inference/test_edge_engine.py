@@ -1,12 +1,14 @@
 """The engine: batches of any size, and no model but the one that its manifest describes."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge.inference.engine import MAX_BATCH, BadModel, Engine, tensor_specs
-from protos.v1.manifest_pb2 import Preprocessing, Variant
+from protos.v1.manifest_pb2 import DELEGATE_DEFAULT, DELEGATE_NONE, Delegate, Preprocessing, Variant
 from tests import tiny_models
 
 FILES = {"int8": tiny_models.int8(tiny_models.weights()), "float32": tiny_models.float32(tiny_models.weights())}
@@ -28,6 +30,19 @@ def test_the_class_is_the_highest_output_and_the_confidence_its_real_value(name:
     assert answers.label.dtype == np.uint16
     assert answers.confidence.dtype == np.float32
     assert answers.confidence == pytest.approx([240 / 255] * 4, abs=0.02)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_variant_without_a_delegate_is_run_by_the_interpreters_own_kernels(name: str) -> None:
+    def operators(delegate: Delegate.ValueType) -> list[str]:
+        variant = variant_of(name)
+        variant.delegate = delegate
+        engine = Engine(FILES[name], variant, tiny_models.preprocessing())
+        assert engine.classify(tiny_models.frames()).label.tolist() == [0, 1, 2, 3]
+        return [detail["op_name"] for detail in engine._interpreter._get_ops_details()]
+
+    assert "DELEGATE" in operators(DELEGATE_DEFAULT)
+    assert operators(DELEGATE_NONE) == ["FULLY_CONNECTED"]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, MAX_BATCH - 1, MAX_BATCH, MAX_BATCH + 1, 3 * MAX_BATCH + 5])

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from edge.inference import supervisor
-from edge.inference.entities import BadModel, Blueprint, FrameRun, Limits
+from edge.inference.entities import BadModel, Blueprint, FrameRun, Limits, MicroBatch
 from edge.inference.intake import Intake
 from edge.inference.service import Inference
 from edge.inference.supervisor import Worker
@@ -214,6 +214,30 @@ def test_what_a_model_was_given_is_waited_for(play: Play) -> None:
         assert (device.inference.errors, device.inference.crashes) == (FRAMES, 2)
 
     play(scene)
+
+
+def test_a_worker_that_is_closed_at_the_moment_it_is_given_up_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(hostile.FOLDER))
+    file = tmp_path / "1.tflite"
+    file.write_text("")
+
+    async def scene() -> None:
+        worker = await supervisor.start(blueprint(file, 1), FRAMES)
+        pid = worker.pid
+        frames = FrameRun(1, np.full((1, 4), HANG, np.uint8), np.zeros(1, np.int64), taken_ns=0)
+        outcome = worker.answer(MicroBatch("cam", (frames,)))
+        worker._give_up("was told to")
+        await worker.close()
+        assert (await outcome).problem
+        await until(lambda: not alive(pid))
+
+    asyncio.run(scene())
+
+
+def alive(pid: int | None) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 def test_a_worker_loads_nothing_that_only_the_agent_needs() -> None:

@@ -57,3 +57,15 @@ def test_whatever_the_bytes_are_they_are_whole_frames_or_refused(data: bytes, be
         return
     assert found.shape[1] == 4
     assert len(found) >= 1
+
+
+def test_windows_of_sensor_values_are_arrays_of_their_type_or_their_bytes() -> None:
+    values = np.arange(6, dtype="<f4").reshape(3, 2)
+    for data in (npy(values), npy(values.astype(">f4")), values.tobytes()):
+        assert frames(data, 8, "<f4").view("<f4").tolist() == values.tolist()
+
+
+@pytest.mark.parametrize("data", [b"P5 2 2 255 1234", npy(np.zeros(4)), npy(np.zeros(4, np.uint8))])
+def test_values_of_another_type_are_no_windows(data: bytes) -> None:
+    with pytest.raises(Unreadable, match="float32"):
+        frames(data, 4, "<f4")

@@ -27,7 +27,6 @@ from edge.update.entities import (
     Update,
 )
 from edge.update.rules import decide
-from protos.v1.manifest_pb2 import Expected, GoldenVector, Manifest, Variant
 
 WORK = {Effect.OBTAIN, Effect.PROVE, Effect.TAKE_OVER, Effect.HOLD}
 
@@ -188,31 +187,6 @@ def test_the_time_of_a_state_is_when_it_was_entered() -> None:
     update, _ = decide(Update(), Desired(target(1)), 10)
     update, _ = decide(update, Delayed("link down"), 20)
     assert update.since_ms == 10
-
-
-def manifest_of(variants: list[str], judged: list[list[str]]) -> Manifest:
-    return Manifest(
-        variants=[Variant(name=name) for name in variants],
-        golden=[GoldenVector(expected=[Expected(variant=name) for name in names]) for names in judged],
-    )
-
-
-@pytest.mark.parametrize(
-    ("variants", "judged", "chosen"),
-    [
-        (["float32", "int8"], [["int8", "float32"]], "int8"),
-        (["float32", "int8"], [["int8", "float32"], ["float32"]], "float32"),
-        (["float32"], [["int8", "float32"]], "float32"),
-        (["float16"], [["float16"]], None),
-        (["int8"], [], None),
-        ([], [["int8"]], None),
-    ],
-)
-def test_the_variant_is_the_first_preferred_that_all_golden_vectors_judge(
-    variants: list[str], judged: list[list[str]], chosen: str | None
-) -> None:
-    variant = rules.choose_variant(manifest_of(variants, judged))
-    assert (variant.name if variant else None) == chosen
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1, exclude_max=True))

@@ -15,6 +15,7 @@ from edge.inference.golden import outputs_digest
 from edge.update import prover
 from edge.update.entities import Proof
 from edge.update.prover import NotProved
+from edge.update.variants import Speed
 from protos.v1.manifest_pb2 import Manifest
 from tests import tiny_models
 
@@ -54,6 +55,39 @@ def test_a_good_model_is_proved_by_the_digest_of_its_outputs(tmp_path: Path, var
     description = next(v for v in manifest.variants if v.name == variant)
     outputs = Engine(files[variant], description, manifest.preprocessing).raw(tiny_models.frames())
     assert proof == Proof(b"m", b"a", variant, outputs_digest(outputs))
+
+
+def measure(monkeypatch: pytest.MonkeyPatch, program: str) -> tuple[Proof, Speed]:
+    """What the parent makes of a child that measures like `program` does."""
+    monkeypatch.setattr(prover, "_command", lambda *_: [sys.executable, "-c", program])
+    return asyncio.run(
+        prover.measure(digest=b"m", manifest=b"", artifact=b"a", variant="int8", model=Path(), timeout_s=60, threads=1)
+    )
+
+
+def test_a_good_model_is_proved_and_measured_in_one_child(tmp_path: Path) -> None:
+    manifest = tiny_models.manifest({"int8": GOOD})
+    (tmp_path / "model").write_bytes(GOOD)
+    proof, speed = asyncio.run(
+        prover.measure(
+            digest=b"m",
+            manifest=manifest.SerializeToString(),
+            artifact=b"a",
+            variant="int8",
+            model=tmp_path / "model",
+            timeout_s=60,
+            threads=2,
+        )
+    )
+    assert proof == prove(tmp_path / "model", GOOD, manifest)
+    assert 0 < speed.frame_us <= speed.single_us
+
+
+@pytest.mark.parametrize("told", ["", '"single_us": "nan", "frame_us": "nan"', '"single_us": "5", "frame_us": "-1"'])
+def test_a_child_that_does_not_say_what_a_frame_takes_is_a_refusal(monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    answer = "".join(['{"problem": "", "golden_outputs": "', "ab" * 32, '"', f", {told}" if told else "", "}"])
+    with pytest.raises(NotProved, match="did not say what a frame takes"):
+        measure(monkeypatch, f"print({answer!r})")
 
 
 def test_a_model_that_answers_wrongly_is_told_apart(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Samples: which frames devices shall send, and those that they sent."""

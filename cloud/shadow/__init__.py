@@ -1,0 +1,1 @@
+"""Challengers beside the devices' champions: who runs which, and how they compare."""

@@ -1,0 +1,75 @@
+"""Consumers of results: each reads everything at least once, and goes on where it last acknowledged. Synchronous."""
+
+from __future__ import annotations
+
+from cloud.foundation.database import Database, Transaction
+from cloud.uplink import consuming, store_consumers, store_queries
+from cloud.uplink.consuming import MAX_STREAMS, Consumer, Reading, Start, UnknownConsumer
+from cloud.uplink.questions import MAX_PAGE, InvalidQuestion
+from protos.topics import checked_name
+
+
+class Consumers:
+    """May be called from any thread, and in any number of processes at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, name: str, start: Start, now_ms: int) -> None:
+        """Begin a consumer; one that is there stays where it is. Raises InvalidQuestion."""
+        try:
+            checked_name(name, "consumer")
+        except ValueError as error:
+            raise InvalidQuestion(str(error)) from error
+        with self._database.transaction() as connection:
+            if store_consumers.create(connection, name, now_ms) and start is Start.LATEST:
+                store_consumers.pass_all(connection, name, now_ms)
+
+    def remove(self, name: str) -> None:
+        """Forget a consumer. Raises UnknownConsumer."""
+        with self._database.transaction() as connection:
+            _check(connection, name)
+            store_consumers.remove(connection, name)
+
+    def every(self) -> list[Consumer]:
+        """All consumers, with how far they are behind."""
+        with self._database.reading() as connection:
+            return store_consumers.every(connection)
+
+    def read(self, name: str, limit: int) -> Reading | None:
+        """What follows the consumer's positions, some of it; None: nothing now. The same again until acknowledged.
+
+        A reading may be without results, where what it passes over was dropped; it is to be acknowledged, too.
+        Raises UnknownConsumer, InvalidQuestion.
+        """
+        if not 0 < limit <= MAX_PAGE:
+            raise InvalidQuestion(f"limit {limit}: a reading has 1 to {MAX_PAGE} results")
+        with self._database.reading() as connection, store_queries.bounded(connection):
+            _check(connection, name)
+            lagging = store_consumers.lagging(connection, name, min(limit, MAX_STREAMS))
+            if not lagging:
+                return None
+            rows, positions = [], {}
+            for lag, share in zip(lagging, consuming.shares(limit, len(lagging)), strict=True):
+                found = store_consumers.behind(connection, lag, share)
+                positions[lag.stream] = consuming.read_to(lag, [row.seq for row in found], share)
+                rows += found
+            return Reading(store_queries.named(connection, rows), consuming.as_word(positions))
+
+    def acknowledge(self, name: str, ack: str, now_ms: int) -> None:
+        """Move the consumer behind a reading; the same again, or an older one, changes nothing.
+
+        Raises UnknownConsumer, InvalidQuestion.
+        """
+        positions = consuming.from_word(ack)
+        with self._database.beside() as connection:
+            _check(connection, name)
+            there = store_consumers.watermarks(connection, positions)
+            if wrong := [stream for stream, seq in positions.items() if seq > there.get(stream, -1)]:
+                raise InvalidQuestion(f"this acknowledges what was never handed out, of stream {wrong[0]}")
+            store_consumers.move(connection, name, positions, now_ms)
+
+
+def _check(connection: Transaction, name: str) -> None:
+    if not store_consumers.exists(connection, name):
+        raise UnknownConsumer(f"there is no consumer {name[:64]!r}: create it first")

@@ -1,0 +1,166 @@
+"""What can be asked about results, and the answers. Pure: how pages follow each other, what histograms tell."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from cloud.uplink.aggregates import LATENCY_EDGES_US
+
+MAX_PAGE = 1_000
+MAX_BUCKETS = 10_000
+_LARGEST = 2**63
+
+
+class InvalidQuestion(ValueError):
+    """What was asked cannot be answered; the message says what to ask instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Results that are meant; None: any. Times are of the receipt by the cloud's clock: from_ms <= it < to_ms."""
+
+    device: str | None = None
+    source: str | None = None
+    model: str | None = None
+    version: int | None = None
+    label: int | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+    min_confidence: float | None = None
+    max_confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page ended: the key of its last result."""
+
+    received_ms: int
+    stream: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A result as it is stored, by the integer names of its stream, source and version."""
+
+    stream: int
+    seq: int
+    source: int
+    frame: int
+    version: int
+    label: int
+    confidence: float
+    latency_us: int
+    captured_us: int
+    received_ms: int
+
+    @property
+    def place(self) -> Place:
+        """Its key in the order of receipt."""
+        return Place(self.received_ms, self.stream, self.seq)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A result with its names. `captured_us` is by the device's clock, `received_ms` by the cloud's."""
+
+    device: str
+    epoch: int
+    seq: int
+    source: str
+    frame: int
+    model: str
+    version: int
+    label: int
+    confidence: float
+    latency_us: int
+    captured_us: int
+    received_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some results, and where to go on; None: there are no more."""
+
+    results: Sequence[Found]
+    after: Place | None
+
+
+class Bucket(Enum):
+    """How long one entry of the account is, in minutes."""
+
+    MINUTE = 1
+    HOUR = 60
+    DAY = 1440
+
+
+class Group(Enum):
+    """By what the account is told apart, besides time."""
+
+    DEVICE = "device"
+    VERSION = "version"
+    LABEL = "label"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What there was in one bucket, which begins at `begin_ms`. What was not asked to be told apart is None.
+
+    latencies, confidences: the histograms' counts, by the bins of `aggregates.py`; empty where labels are told apart.
+    """
+
+    begin_ms: int
+    device: str | None
+    model: str | None
+    version: int | None
+    label: int | None
+    results: int
+    confidence: float
+    latency_us: float | None = None
+    latencies: Sequence[int] = ()
+    confidences: Sequence[int] = ()
+
+
+def as_cursor(place: Place) -> str:
+    """A place as an opaque word for URLs."""
+    numbers = json.dumps([place.received_ms, place.stream, place.seq]).encode()
+    return base64.urlsafe_b64encode(numbers).decode().rstrip("=")
+
+
+def from_cursor(cursor: str) -> Place:
+    """The place that a word stands for. Raises InvalidQuestion."""
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        numbers = json.loads(base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True))
+    except ValueError as error:
+        raise InvalidQuestion(_NO_CURSOR.format(cursor[:64])) from error
+    if not (isinstance(numbers, list) and len(numbers) == 3 and all(map(_is_key, numbers))):  # noqa: PLR2004 - a key
+        raise InvalidQuestion(_NO_CURSOR.format(cursor[:64]))
+    return Place(*numbers)
+
+
+_NO_CURSOR = "cursor {!r} is none that a page ended with: ask for the first page, without one"
+
+
+def _is_key(number: object) -> bool:
+    return type(number) is int and -_LARGEST <= number < _LARGEST
+
+
+def latency_quantile_us(counts: Sequence[int], q: float) -> float | None:
+    """The latency that a share `q` of the results does not exceed, by the histogram: linear within a bin; None: none.
+
+    A bin's upper edge is twice its lower one: what this tells is within that factor of the truth, mostly much closer.
+    """
+    left = q * sum(counts)
+    if not left:
+        return None
+    edges = (0, *LATENCY_EDGES_US, 2 * LATENCY_EDGES_US[-1])
+    for lower, upper, count in zip(edges, edges[1:], counts, strict=True):
+        if count and left <= count:
+            return float(lower + (upper - lower) * left / count)
+        left -= count
+    return float(edges[-1])
