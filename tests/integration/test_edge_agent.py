@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.registry.entities import ModelVersion
 from edge.inference.golden import expected
+from edge.update.rules import MOST_TAKEOVERS
 from protos.kit import envelope
 from protos.v1.manifest_pb2 import Manifest, TensorSpec, Variant
 from protos.v1.report_pb2 import (
@@ -38,6 +40,7 @@ GOOD = tiny_models.int8(tiny_models.weights())
 HOSTILE = b"fine"
 BETTER = tiny_models.int8(tiny_models.weights() * 0.9)
 DAMAGED = tiny_models.int8(tiny_models.weights(shift=1))
+TEN_YEARS_S = 315_360_000
 ALL_BRIGHT = np.full((3, *tiny_models.FRAME_SHAPE), 255, np.uint8)
 
 Scenario = Callable[[Cloud, Device, AsyncExitStack], Awaitable[None]]
@@ -231,6 +234,54 @@ def test_a_killed_agent_serves_without_a_broker_and_finishes_its_update_when_the
         await cloud.publish(second)
         slot = await cloud.slot(is_final(2))
         assert (slot.state, slot.running) == (UPDATE_STATE_COMMITTED, second.manifest_digest)
+
+    play(tmp_path, scenario)
+
+
+def test_a_model_that_was_never_committed_is_left_when_the_agent_ends_again_and_again_in_its_trial(
+    tmp_path: Path,
+) -> None:
+    async def scenario(cloud: Cloud, device: Device, _: AsyncExitStack) -> None:
+        first = await rolled_out(cloud, device)
+        await device.end(signal.SIGKILL)
+        second, trial = register(cloud, BETTER), ("--trial-s", "600")
+        await cloud.publish(second)
+        await cloud.deploy(second, 2)
+        for _ in range(MOST_TAKEOVERS):
+            cloud.reports.clear()
+            await device.start(*trial)
+            await cloud.slot(lambda slot: slot.generation == 2 and slot.state == UPDATE_STATE_TRIAL)
+            await device.end(signal.SIGKILL)
+        cloud.reports.clear()
+        await device.start(*trial)
+        slot = await cloud.slot(is_final(2))
+        assert (slot.state, slot.running) == (UPDATE_STATE_ROLLED_BACK, first.manifest_digest)
+        assert f"ended {MOST_TAKEOVERS} times" in slot.reason
+        assert (await device.feed(tiny_models.frames(), 1))[-1].watermark == 4
+
+    play(tmp_path, scenario)
+
+
+def test_a_clock_at_1970_and_jumps_of_ten_years_stop_neither_updates_nor_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = tmp_path / "clock"
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "clock"))
+    monkeypatch.setenv("LITTORAL_TEST_CLOCK", str(clock))
+
+    async def scenario(cloud: Cloud, device: Device, _: AsyncExitStack) -> None:
+        clock.write_text(str(-int(time.time())))
+        version = await rolled_out(cloud, device)
+        fed = 0
+        for wrong_by_s in (0, TEN_YEARS_S, -TEN_YEARS_S, -int(time.time())):
+            clock.write_text(str(wrong_by_s))
+            replies = await device.feed(tiny_models.frames(), fed + 1)
+            fed += 4
+            assert (replies[-1].watermark, [reply.problem for reply in replies if reply.problem]) == (fed, [])
+        clock.write_text(str(TEN_YEARS_S))
+        told = await asyncio.to_thread(status, device)
+        assert (told["running"]["manifest"], told["state"]) == (version.manifest_digest.hex(), "committed")
+        assert told["outbox"]["rows"] == fed
 
     play(tmp_path, scenario)
 
