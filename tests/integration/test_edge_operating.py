@@ -105,7 +105,7 @@ def test_infer_says_what_the_model_takes_when_a_file_is_none_of_its_frames(tmp_p
         await rolled_out(cloud, device, 1)
         told = await littoral_edge(device, "infer", str(wrong), code=1)
         assert "3 bytes of pixels" in told
-        assert "2 x 2 pixels" in told
+        assert "2 x 2 values of uint8" in told
 
     play(tmp_path, scenario)
 
