@@ -72,10 +72,10 @@ class SimulatedIngest(UplinkServicer):
         while message := await self._next(messages, context, owing=unacknowledged > 0):
             if message.WhichOneof("body") == "telemetry":
                 self.telemetry.append(message.telemetry)
-            if message.WhichOneof("body") != "batch":
-                continue
             if message.WhichOneof("body") == "books":
                 self.books.append(message.books)
+                continue
+            if message.WhichOneof("body") != "batch":
                 continue
             self.batches_after_s.append(asyncio.get_running_loop().time() - began)
             unacknowledged += 1
