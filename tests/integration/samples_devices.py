@@ -17,7 +17,8 @@ import grpc.aio
 
 from cloud.samples.rpc import SampleStreams
 from cloud.uplink.merge import Merger
-from cloud.uplink.rpc import IngestServer, UplinkService
+from cloud.uplink.rpc import UplinkService
+from cloud.uplink.server import IngestServer
 from cloud.uplink.service import Ingest
 from edge.samples.rpc import SampleUploads
 from edge.samples.service import Sampler
