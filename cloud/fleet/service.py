@@ -169,6 +169,11 @@ class Fleet:
         """Devices with this slot that came, or changed their labels or slots, since then: id and labels."""
         return store.labelled_since(transaction, since_ms, slot)
 
+    def labels(self) -> dict[str, Mapping[str, str]]:
+        """The labels of every device, by id, whatever slots it has."""
+        with self._database.reading() as connection:
+            return store.all_labels(connection)
+
 
 def _whole(transaction: Transaction, found: Sequence[Device]) -> list[Device]:
     return alarms.with_alarms(transaction, measured.with_measured(transaction, found))

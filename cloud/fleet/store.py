@@ -226,6 +226,11 @@ def labelled_since(connection: Connection, since_ms: int, slot: str) -> list[tup
     return [(row.id, row.labels) for row in connection.execute(wanted.order_by(devices.c.id))]
 
 
+def all_labels(connection: Connection) -> dict[str, Mapping[str, str]]:
+    """The labels of every device, by id."""
+    return {row.id: row.labels for row in connection.execute(select(devices.c.id, devices.c.labels))}
+
+
 def get_desired(connection: Connection, device: str, slot: str) -> Desired | None:
     """The newest deployment of a slot."""
     wanted = select(desired).where(desired.c.device == device, desired.c.slot == slot)

@@ -183,8 +183,7 @@ class Samples:
 
     def _labels(self, devices: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
         if len(devices) > 1:
-            with self._database.reading() as connection:
-                return dict(self._fleet.labelled_since(connection, 0))
+            return self._fleet.labels()
         try:
             return {device: self._fleet.device(device).labels for device in devices}
         except UnknownDevice:
