@@ -221,6 +221,7 @@ def _wired(
         identity=identity,
         beside=main.models,
         offer=uplink.offer,
+        turns=common.turns,
         sample=lambda frames, champion, _: sampler.keep(frames, champion),
     )
     main.inference.on_answered(challenger.shadow.take)
@@ -276,7 +277,7 @@ def _slot(name: str, share: Share, common: _Common) -> _Slot:
     fetcher = Fetcher(link, trust, settings.dir / downloads, pace)
     models = ModelStore.open(settings.dir / MODELS_FOLDER, name)
     steps = Steps(
-        fetcher if len(settings.slots) == 1 else OneAtATime(fetcher, common.turns),
+        OneAtATime(fetcher, common.turns),
         models,
         inference,
         Limits(settings.trial_s, settings.golden_timeout_s, share.threads, share.nice, settings.measured_files),

@@ -38,6 +38,7 @@ from cloud.rollouts.entities import (
     Tick,
     UnknownRollout,
 )
+from protos.topics import is_shadow
 
 LABELS_SHOWN = 10
 CLOCKS_APART_MS = 60_000
@@ -100,7 +101,7 @@ class Rollouts:
         version = self._registry.get(request.model, request.version)
         devices = self._fleet.devices()
         matching = [device for device in devices if waves.matches(request.selector, device.labels)]
-        targets = [_candidate(device) for device in matching if request.slot in device.slots]
+        targets = [_candidate(device) for device in matching if request.slot in _slots(device)]
         if not targets:
             raise NoTargets(_no_slot(request.slot, matching) or _no_targets(request.selector, devices))
         planned = waves.plan(targets, request.waves)
@@ -256,9 +257,14 @@ def _check_lease(transaction: Transaction, lease: Lease | None) -> None:
         raise LeaseLost(f"controller {held.owner if held else 'nobody'} is active now")
 
 
+def _slots(device: Device) -> set[str]:
+    """The slots that rollouts go to: a challenger's has no model that serves."""
+    return {name for name in device.slots if not is_shadow(name)}
+
+
 def _no_slot(slot: str, matching: Sequence[Device]) -> str:
     """That no device among those that match has the slot; empty if none matches."""
-    known = sorted({name for device in matching for name in device.slots})
+    known = sorted({name for device in matching for name in _slots(device)})
     if not matching:
         return ""
     return f"no device that matches has a slot {slot!r} (setting slots): there are {', '.join(known) or 'none'}"

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 from pydantic_settings import NoDecode
 
-from protos.topics import checked_name
+from protos.topics import checked_name, is_shadow
 
 MAX_SLOTS = 16
 """The cloud takes no more in a report."""
@@ -39,6 +39,8 @@ def shares_from(value: object) -> dict[str, int]:
     else:
         raise ValueError("slots are given as name=share,name=share, in a settings file also as a table")  # noqa: TRY004 - pydantic reports ValueErrors
     shares = {checked_name(name, "slot"): _checked(name, share) for name, share in pairs}
+    if shadow := next((name for name in shares if is_shadow(name)), ""):
+        raise ValueError(f"slot {shadow!r} has a challenger's name: give another one")
     if len(shares) < len(pairs):
         raise ValueError("a slot is given twice")
     if not 0 < len(shares) <= MAX_SLOTS:

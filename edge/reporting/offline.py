@@ -14,7 +14,7 @@ from edge.update.entities import Progress, Recalled, Running, Update
 from edge.update.memory import Memory
 from edge.update.tables import Tables
 from edge.uplink import peek
-from protos.topics import DEFAULT_SLOT
+from protos.topics import DEFAULT_SLOT, is_shadow
 
 
 def status(folder: Path, models: Path, outbox: Path) -> dict[str, object]:
@@ -26,7 +26,8 @@ def status(folder: Path, models: Path, outbox: Path) -> dict[str, object]:
 
 def _slots(folder: Path) -> set[str]:
     """Slots of which something is remembered here."""
-    return {path.name.removeprefix("update-").removesuffix(".json") for path in folder.glob("update-*.json")}
+    names = (path.name.removeprefix("update-").removesuffix(".json") for path in folder.glob("update-*.json"))
+    return {name for name in names if not is_shadow(name)}
 
 
 def _slot(update_file: Path, models: Path) -> dict[str, object]:

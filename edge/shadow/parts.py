@@ -21,6 +21,7 @@ from edge.shadow.record import Record
 from edge.shadow.service import Ports, Shadow
 from edge.update.memory import Memory
 from edge.update.mqtt import DesiredState
+from edge.update.one_at_a_time import OneAtATime, Turns
 from edge.update.requirements import Facts
 from edge.update.service import Updater
 from edge.update.steps import Limits, Steps
@@ -63,9 +64,10 @@ def put_together(
     identity: DeviceIdentity,
     beside: ModelStore,
     offer: Callable[[UplinkMessage], None],
+    turns: Turns,
     sample: Keep,
 ) -> Challenger:
-    """The challenger to the champion in the slot of this name, whose models are `beside`.
+    """The challenger to the champion in the slot of this name, whose models are `beside`. turns: of all slots.
 
     Frames on which they disagree are kept on the device, and given to `sample`.
     """
@@ -74,7 +76,7 @@ def put_together(
     ports = Ports(lambda: updater.update.target, offer, folder, each(folder, sample))
     shadow = Shadow(champion, Record(settings.dir, champion), ports, settings.shadow_s)
     steps = Steps(
-        Fetcher(link, trust, settings.dir / DOWNLOADS_FOLDER, pace),
+        OneAtATime(Fetcher(link, trust, settings.dir / DOWNLOADS_FOLDER, pace), turns),
         ModelStore.open(settings.dir / "models", slot),
         shadow,
         Limits(settings.trial_s, settings.golden_timeout_s, threads=1),

@@ -11,6 +11,7 @@ from cloud.foundation.database import Database
 from cloud.rollouts.entities import MemberState, NoTargets, Request, Rollout, State
 from cloud.rollouts.service import Rollouts
 from protos.kit import envelope
+from protos.topics import shadow_slot
 from protos.v1.report_pb2 import OUTCOME_COMMITTED, UPDATE_STATE_COMMITTED, Receipt, Report, SlotState
 
 NOW_MS = 1_800_000_000_000
@@ -83,6 +84,12 @@ def test_only_devices_that_have_the_slot_are_given_the_version(cloud: SmallCloud
     assert doors
     assert (doors.generation, doors.version) == (1, 1)
     assert cloud.fleet.desired("edge-1") is None
+
+
+def test_no_rollout_goes_to_a_challengers_slot(cloud: SmallCloud) -> None:
+    cloud.report("edge-1", "default", shadow_slot("default"))
+    with pytest.raises(NoTargets, match=r"there are default$"):
+        cloud.create(1, shadow_slot("default"))
 
 
 def test_a_slot_that_no_device_has_is_told_with_those_there_are(cloud: SmallCloud) -> None:

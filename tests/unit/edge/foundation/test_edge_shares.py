@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.foundation.shares import MAX_SLOTS, Share, shared, shares_from
+from protos.topics import SHADOW
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,7 @@ def test_slots_are_named_with_their_shares(value: object, expected: dict[str, in
         ("doors=1.5", "the share of slot 'doors' is '1.5'"),
         ({"doors": True}, "the share of slot 'doors' is True"),
         ({f"s{number}": 1 for number in range(MAX_SLOTS + 1)}, "17 slots"),
+        (f"doors{SHADOW}", "has a challenger's name"),
         (7, "slots are given as name=share"),
     ],
 )
