@@ -46,9 +46,9 @@ class Wire:
             task.cancel()
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[int]:
-        """Its port, for as long as the context lasts."""
-        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+    async def serving(self, port: int = 0) -> AsyncIterator[int]:
+        """Its port, for as long as the context lasts; by itself one that is free."""
+        server = await asyncio.start_server(self._connected, "127.0.0.1", port)
         async with server:
             yield int(server.sockets[0].getsockname()[1])
             server.close()

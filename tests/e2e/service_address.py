@@ -8,47 +8,32 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-PIECE_BYTES = 64 * 1024
+from simulators.wire import Streams, Wire
 
 
 @contextmanager
 def service(port: int, replicas: Sequence[int]) -> Iterator[None]:
     """Listen on `port` of loopback for the `replicas`' ports, in a thread of its own."""
-    loop = asyncio.new_event_loop()
-    turn = itertools.count()
+    turn = itertools.cycle(replicas)
+    loop, stop, listening = asyncio.new_event_loop(), asyncio.Event(), threading.Event()
 
-    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        first = next(turn)
-        for place in range(len(replicas)):
+    async def connect() -> Streams:
+        for replica in itertools.islice(turn, len(replicas)):
             with suppress(OSError):
-                there = await asyncio.open_connection("127.0.0.1", replicas[(first + place) % len(replicas)])
-                await asyncio.gather(_pass(reader, there[1]), _pass(there[0], writer))
-                return
-        writer.close()
+                return await asyncio.open_connection("127.0.0.1", replica)
+        raise ConnectionRefusedError("no replica takes it")
 
-    server = loop.run_until_complete(asyncio.start_server(connect, "127.0.0.1", port))
-    thread = threading.Thread(target=loop.run_forever)
+    async def serve() -> None:
+        async with Wire(connect).serving(port):
+            listening.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
+    listening.wait()
     try:
         yield
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(stop.set)
         thread.join()
-        server.close()
-        _end_all(loop)
-
-
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(PIECE_BYTES):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
-
-
-def _end_all(loop: asyncio.AbstractEventLoop) -> None:
-    tasks = asyncio.all_tasks(loop)
-    for task in tasks:
-        task.cancel()
-    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-    loop.close()
+        loop.close()
