@@ -43,18 +43,18 @@ class DatabaseBlobs:
         first = offset // PIECE_BYTES
         last = None if size < 0 else (offset + max(size, 1) - 1) // PIECE_BYTES
         with self._database.reading() as connection:
-            found = list(_read(connection, digest, first, last))
-            if not found and not next(_read(connection, digest, 0, 0), None):
+            found = _read(connection, digest, first, last)
+            if not found and not _read(connection, digest, 0, 0):
                 raise UnknownArtifact(f"the database has no artifact's file {digest.hex()}")
         start = offset - first * PIECE_BYTES
         return b"".join(found)[start : None if size < 0 else start + size]
 
 
-def _read(connection: Connection, digest: bytes, first: int, last: int | None) -> Iterator[bytes]:
+def _read(connection: Connection, digest: bytes, first: int, last: int | None) -> list[bytes]:
     chosen = select(pieces.c.data).where(pieces.c.digest == digest, pieces.c.piece >= first).order_by(pieces.c.piece)
     if last is not None:
         chosen = chosen.where(pieces.c.piece <= last)
-    return iter([bytes(data) for data in connection.execute(chosen).scalars()])
+    return [bytes(data) for data in connection.execute(chosen).scalars()]
 
 
 def _rows(digest: bytes, data: bytes) -> Iterator[dict[str, object]]:
