@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -225,16 +225,7 @@ def _wired(
         sample=lambda frames, champion, _: sampler.keep(frames, champion),
     )
     main.inference.on_answered(challenger.shadow.take)
-    told = {slot.name: SlotParts(slot.updater, slot.inference, slot.share.threads) for slot in slots}
-    drifts = [slot.drift for slot in slots]
-    parts = Parts(
-        told,
-        outbox,
-        lambda: uplink.state.value,
-        lambda: (*trust.alarms, *(alarm for drift in drifts for alarm in drift.alarms)),
-        hardware.described(),
-        challenger,
-    )
+    parts = _parts(slots, challenger, common)
     reporter = Reporter(identity, settings.labels, parts, settings.dir)
     reports = reporting_mqtt.Reports(link, device, reporter.report, settings.report_s)
     for updater in (*(slot.updater for slot in slots), challenger.updater):
@@ -265,6 +256,19 @@ class _Common:
     uplink: Uplink
     sampler: Sampler
     turns: Turns
+
+
+def _parts(slots: Sequence[_Slot], challenger: Challenger, common: _Common) -> Parts:
+    """What is reported on."""
+    uplink, trust, drifts = common.uplink, common.trust, [slot.drift for slot in slots]
+    return Parts(
+        {slot.name: SlotParts(slot.updater, slot.inference, slot.share.threads) for slot in slots},
+        common.outbox,
+        lambda: uplink.state.value,
+        lambda: (*trust.alarms, *(alarm for drift in drifts for alarm in drift.alarms)),
+        hardware.described(),
+        challenger,
+    )
 
 
 def _slot(name: str, share: Share, common: _Common) -> _Slot:
