@@ -29,9 +29,9 @@ from edge.uplink.rpc import Uplink
 from protos.kit import logs
 from protos.v1.uplink_pb2 import UplinkMessage
 from protos.v1.uplink_pb2_grpc import UplinkServicer, UplinkStub
-from tests.integration.simulated_ingest import until_true
 from tests.samples_cloud import FRAME_BYTES, SHAPE, SamplesCloud, samples_cloud
 from tests.samples_kit import answered, pictures, results
+from tests.waiting import eventually
 
 POLICY_S = 0.02
 DAY_MS = 20_000 * 86_400_000
@@ -154,7 +154,7 @@ def sense(address: str, name: str, folder: Path, manifest: bytes, stop: Path) ->
                 device.infer([0.1], number)
                 await asyncio.sleep(0.01)
             await device.sampler.written()
-            await until_true(lambda: device.waiting == 0 and device.outbox.depth().rows == 0)
+            await eventually(lambda: device.waiting == 0 and device.outbox.depth().rows == 0)
 
     logs.configure("critical")
     asyncio.run(main())

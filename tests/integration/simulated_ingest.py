@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -111,12 +111,6 @@ class SimulatedIngest(UplinkServicer):
             await context.write(UplinkReply(quarantined=Quarantined(first_seq=batch.first_seq, reason="poison")))
         else:
             self.stored.append((epoch, batch.first_seq, batch.payload))
-
-
-async def until_true(condition: Callable[[], bool]) -> None:
-    """Return once it holds; the test's own time limit is the only one."""
-    while not condition():  # noqa: ASYNC110 - what is waited for has no event to tell of it
-        await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -26,8 +26,8 @@ from edge.uplink.entities import NewBatch
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
 from simulators.ports import free_port
-from tests.integration.simulated_ingest import until_true
 from tests.integration.uplink_kit import batch, known, running_cloud, stored
+from tests.waiting import eventually
 
 ROWS = 10
 BATCHES = 10
@@ -56,7 +56,7 @@ class Site:
         async def main() -> None:
             async with running_cloud(self.url) as cloud:
                 streaming = asyncio.create_task(Uplink(cloud.address, DEVICE, self.outbox).run())
-                await until_true(lambda: self.outbox.depth().rows <= until_rows)
+                await eventually(lambda: self.outbox.depth().rows <= until_rows)
                 streaming.cancel()
                 with suppress(asyncio.CancelledError):
                     await streaming
@@ -157,7 +157,7 @@ def greet_only(site: Site) -> None:
             site.sql(tables.books.delete())
             uplink = Uplink(cloud.address, DEVICE, Greeting(site.outbox))  # type: ignore[arg-type]
             streaming = asyncio.create_task(uplink.run())
-            await until_true(lambda: bool(said(site.database)))
+            await eventually(lambda: bool(said(site.database)))
             streaming.cancel()
             with suppress(asyncio.CancelledError):
                 await streaming

@@ -22,6 +22,8 @@ from edge.uplink.outbox import Outbox
 from protos.kit.columns import decode
 from tests import in_thread, tiny_models
 
+pytestmark = pytest.mark.forks
+
 ROUNDS = 200
 LONGEST_LIFE_S = 0.12
 WORKER_EVERY = 20

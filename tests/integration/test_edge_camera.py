@@ -18,6 +18,7 @@ from edge.inference.service import Inference
 from edge.uplink.outbox import Outbox
 from protos.kit import columns
 from tests import durable, in_thread, tiny_models
+from tests.waiting import eventually
 
 GOOD = tiny_models.int8(tiny_models.weights())
 HEIGHT, WIDTH = 48, 96
@@ -67,11 +68,6 @@ def live(folder: Path, camera: str, scene: Scene, limits: Limits | None = None) 
 
     asyncio.run(main())
     return found
-
-
-async def eventually(true: Callable[[], bool]) -> None:
-    while not true():  # noqa: ASYNC110 - a test looks from outside
-        await asyncio.sleep(0.005)
 
 
 def until(count: int) -> Scene:

@@ -26,7 +26,8 @@ from protos.v1.frames_pb2 import OVERLOAD_DROP_OLDEST, FrameBatch, FramesHello, 
 from protos.v1.frames_pb2_grpc import FramesStub
 from protos.v1.uplink_pb2 import ResultBatch
 from tests import tiny_models
-from tests.integration.simulated_ingest import Faults, SimulatedIngest, listening, until_true
+from tests.integration.simulated_ingest import Faults, SimulatedIngest, listening
+from tests.waiting import eventually
 
 GOOD = tiny_models.int8(tiny_models.weights())
 
@@ -136,7 +137,7 @@ def test_a_source_that_cannot_wait_is_told_how_many_frames_it_lost(tmp_path: Pat
         async with stream(agent, overload=OVERLOAD_DROP_OLDEST) as call:
             for first in range(1, 10_001, 1000):
                 await call.write(batch_of(first, 1000))  # nobody takes them: there is no model yet
-            await until_true(lambda: agent.inference.dropped > 0)
+            await eventually(lambda: agent.inference.dropped > 0)
             await agent.inference.use(blueprint(tmp_path))
             await call.done_writing()
             replies = [reply async for reply in call]
@@ -309,7 +310,7 @@ def test_from_the_sources_to_the_ingest_nothing_is_lost_or_doubled_whatever_is_c
             uplink = Uplink(f"127.0.0.1:{port}", "edge-1", agent.outbox, chance=lambda: 0.05)
             running = asyncio.create_task(uplink.run())
             await asyncio.gather(*(_feed_through_cuts(agent, source, 2000, chance) for source in ("cam-a", "cam-b")))
-            await until_true(lambda: agent.outbox.depth().rows == 0)
+            await eventually(lambda: agent.outbox.depth().rows == 0)
             running.cancel()
 
     play(tmp_path, scene)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from protos.kit import columns
 from protos.kit.columns import Results
 from protos.v1.manifest_pb2 import Preprocessing, Variant
 from tests.sites import Site, both, running, scenario
+from tests.waiting import eventually
 
 SERVING = Blueprint(Path("none"), Variant(), Preprocessing(), 1, b"", "pets", 3, ("cat", "dog"))
 ROOT = "littoral-edge/edge-1.hall"
@@ -65,11 +65,6 @@ class Home:
     @property
     def availability(self) -> bytes:
         return self.heard.get(f"{ROOT}/availability", b"")
-
-
-async def eventually(true: Callable[[], bool]) -> None:
-    while not true():  # noqa: ASYNC110 - a test looks from outside
-        await asyncio.sleep(0.005)
 
 
 def device(site: Site) -> HomeAssistant:

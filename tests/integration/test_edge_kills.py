@@ -33,6 +33,7 @@ from tests.syscalls import Call, Decide, End, Verdict, supervise, supported
 pytestmark = [
     pytest.mark.skipif(not supported(), reason="the kernel does not tell of system calls (seccomp user notification)"),
     pytest.mark.timeout(600),
+    pytest.mark.forks,
 ]
 
 WRITES = {"write", "pwrite64"}

@@ -15,18 +15,20 @@ from edge.uplink.outbox import Outbox
 from protos.kit.link import Address, Link
 from tests import in_thread, tiny_models
 from tests.integration.device_kit import free_port
+from tests.waiting import eventually
 
 GOOD = tiny_models.int8(tiny_models.weights())
 
 
 def test_frames_of_a_topic_become_results_on_another_and_in_a_file(tmp_path: Path) -> None:
     port = free_port()
+    file_of_answers = tmp_path / "answers.jsonl"
     settings = EdgeSettings(
         dir=tmp_path,
         local_broker=f"mqtt://127.0.0.1:{port}",
         frames_topic="plant/camera",
         results_topic="plant/answers",
-        results_file=tmp_path / "answers.jsonl",
+        results_file=file_of_answers,
     )
     manifest = tiny_models.manifest({"int8": GOOD})
     file = tmp_path / "model.tflite"
@@ -51,6 +53,7 @@ def test_frames_of_a_topic_become_results_on_another_and_in_a_file(tmp_path: Pat
                     answers += json.loads(await asyncio.wait_for(heard.get(), 1))
                 except TimeoutError:
                     continue  # the agent's side had not subscribed yet
+            await eventually(lambda: file_of_answers.exists() and file_of_answers.read_text().endswith("\n"))
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
@@ -60,5 +63,5 @@ def test_frames_of_a_topic_become_results_on_another_and_in_a_file(tmp_path: Pat
     answers = asyncio.run(main())
     assert [answer["label"] for answer in answers[:4]] == [0, 1, 2, 3]
     assert {answer["source"] for answer in answers} == {"topic"}
-    lines = (tmp_path / "answers.jsonl").read_text().splitlines()
+    lines = file_of_answers.read_text().splitlines()
     assert json.loads(lines[0]) == answers[0]

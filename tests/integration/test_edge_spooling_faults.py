@@ -18,9 +18,10 @@ from protos.kit.columns import decode
 from tests import in_thread, tiny_models
 from tests.syscalls import Call, Decide, Verdict, supervise, supported
 
-pytestmark = pytest.mark.skipif(
-    not supported(), reason="the kernel does not tell of system calls (seccomp user notification)"
-)
+pytestmark = [
+    pytest.mark.skipif(not supported(), reason="the kernel does not tell of system calls (seccomp user notification)"),
+    pytest.mark.forks,
+]
 
 FRAMES = 40
 RUN = 4

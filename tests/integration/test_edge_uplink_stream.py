@@ -16,9 +16,10 @@ from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import State, Uplink
 from protos.v1.uplink_pb2 import PACKING_ZSTD, Books, Telemetry
 from simulators.ports import free_port
-from tests.integration.simulated_ingest import Faults, SimulatedIngest, listening, until_true
+from tests.integration.simulated_ingest import Faults, SimulatedIngest, listening
 from tests.integration.uplink_kit import batch as encoded
 from tests.integration.uplink_kit import running_cloud
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def play(outbox: Outbox, ingest: SimulatedIngest, scene: Callable[[Uplink], Awai
         async with listening(ingest) as port, streaming(outbox, port) as uplink:
             if scene:
                 await scene(uplink)
-            await until_true(lambda: outbox.depth().rows == 0)
+            await eventually(lambda: outbox.depth().rows == 0)
 
     asyncio.run(main())
 
@@ -77,7 +78,7 @@ def test_new_results_are_sent_as_they_come(outbox: Outbox) -> None:
     async def scene(_: Uplink) -> None:
         for n in range(1, 31):
             names.extend(append(outbox, n, n))
-            await until_true(lambda: len(ingest.stored) == len(names))
+            await eventually(lambda: len(ingest.stored) == len(names))
 
     play(outbox, ingest, scene)
     assert ingest.payloads == names
@@ -109,11 +110,11 @@ def test_a_restarted_device_resends_only_what_the_server_lacks(tmp_path: Path) -
                 outbox = Outbox.open(tmp_path / "outbox.db", 1 << 30)
                 names.extend(append(outbox, 1 + 20 * life, 20 + 20 * life))
                 async with streaming(outbox, port):
-                    await until_true(lambda wanted=10 * life: len(ingest.stored) > wanted)
+                    await eventually(lambda wanted=10 * life: len(ingest.stored) > wanted)
                 outbox.close()
             outbox = Outbox.open(tmp_path / "outbox.db", 1 << 30)
             async with streaming(outbox, port):
-                await until_true(lambda: outbox.depth().rows == 0)
+                await eventually(lambda: outbox.depth().rows == 0)
 
     asyncio.run(main())
     assert ingest.payloads == names
@@ -131,7 +132,7 @@ def test_nothing_is_sent_while_the_server_asks_for_silence(outbox: Outbox) -> No
     ingest = SimulatedIngest(delay_first_ms=300)
 
     async def scene(uplink: Uplink) -> None:
-        await until_true(lambda: uplink.state is State.STREAMING)
+        await eventually(lambda: uplink.state is State.STREAMING)
         await asyncio.sleep(0.1)
         append(outbox, 1, 5)
 
@@ -163,9 +164,9 @@ def test_why_numbers_are_left_out_is_said_before_the_batch_that_follows_them(tmp
     ingest, said_with_batch = SimulatedIngest(delay_first_ms=300), []
 
     async def scene(uplink: Uplink) -> None:
-        await until_true(lambda: uplink.state is State.STREAMING)
+        await eventually(lambda: uplink.state is State.STREAMING)
         append(outbox, 1, 50)  # more than it holds, while nothing may be sent
-        await until_true(lambda: bool(ingest.stored))
+        await eventually(lambda: bool(ingest.stored))
         said_with_batch.extend(ingest.books)
 
     play(outbox, ingest, scene)
@@ -197,7 +198,7 @@ def test_a_batch_too_large_for_the_server_is_kept_until_it_takes_it(outbox: Outb
     ingest = SimulatedIngest(max_batch_bytes=100)
 
     async def scene(_: Uplink) -> None:
-        await until_true(lambda: ingest.streams > 3)
+        await eventually(lambda: ingest.streams > 3)
         assert outbox.depth().rows == 1
         ingest.max_batch_bytes = 1000
 
@@ -224,9 +225,9 @@ def test_only_the_newest_telemetry_is_sent(outbox: Outbox) -> None:
             for measured_ms in (1, 2, 3):
                 uplink.offer_telemetry(Telemetry(measured_ms=measured_ms))
             running = asyncio.create_task(uplink.run())
-            await until_true(lambda: bool(ingest.telemetry))
+            await eventually(lambda: bool(ingest.telemetry))
             uplink.offer_telemetry(Telemetry(measured_ms=4))
-            await until_true(lambda: len(ingest.telemetry) == 2)
+            await eventually(lambda: len(ingest.telemetry) == 2)
             running.cancel()
 
     asyncio.run(main())
@@ -242,9 +243,9 @@ def test_a_server_that_comes_later_is_found(outbox: Outbox) -> None:
             await asyncio.sleep(0.2)
             assert uplink.state is State.WAITING
             async with listening(ingest, port):
-                await until_true(lambda: outbox.depth().rows == 0)
+                await eventually(lambda: outbox.depth().rows == 0)
                 assert uplink.state is State.STREAMING
-            await until_true(lambda: uplink.state is State.WAITING)
+            await eventually(lambda: uplink.state is State.WAITING)
 
     asyncio.run(main())
     assert ingest.payloads == names
@@ -258,9 +259,9 @@ def test_an_outbox_of_seven_days_is_drained_whole(database_url: str, outbox: Out
     async def main() -> tuple[int, ...]:
         async with running_cloud(database_url) as cloud:
             async with streaming(outbox, int(cloud.address.rpartition(":")[2])):
-                await until_true(lambda: outbox.ledger.acknowledged > 0)
+                await eventually(lambda: outbox.ledger.acknowledged > 0)
                 outbox.append([NewBatch(rows, encoded(1 + minutes * rows, rows), "camera", (minutes + 1) * rows)])
-                await until_true(lambda: outbox.depth().rows == 0)
+                await eventually(lambda: outbox.depth().rows == 0)
             with cloud.database.reading() as connection:
                 seq = tables.results.c.seq
                 wanted = select(func.count(), func.count(seq.distinct()), func.min(seq), func.max(seq))
@@ -277,7 +278,7 @@ def test_the_real_ingest_stores_every_result_under_its_number(database_url: str,
             async with streaming(outbox, int(cloud.address.rpartition(":")[2])):
                 for first in range(1, 1001, 50):
                     outbox.append([NewBatch(50, encoded(first, 50), "camera", first + 49)])
-                await until_true(lambda: outbox.depth().rows == 0)
+                await eventually(lambda: outbox.depth().rows == 0)
             return cloud.stored(epoch=outbox.epoch)
 
     assert asyncio.run(main()) == list(range(1, 1001))
@@ -289,10 +290,10 @@ def test_at_a_limited_rate_health_overtakes_the_results_that_wait(outbox: Outbox
     async def main() -> None:
         async with listening(ingest) as port, streaming(outbox, port) as uplink:
             uplink.rate = 1.0
-            await until_true(lambda: len(ingest.payloads) == 1)
+            await eventually(lambda: len(ingest.payloads) == 1)
             for number in (1, 2):
                 uplink.offer_telemetry(Telemetry(inferences=number))
-                await until_true(lambda number=number: len(ingest.telemetry) == number)  # type: ignore[misc]
+                await eventually(lambda number=number: len(ingest.telemetry) == number)  # type: ignore[misc]
             assert ingest.payloads == names[:1]  # at a byte a second the next one is not due yet
 
     asyncio.run(main())

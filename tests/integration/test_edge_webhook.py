@@ -16,6 +16,7 @@ from edge.uplink.entities import NewBatch
 from protos.kit import columns
 from protos.kit.columns import Results
 from simulators.ports import free_port
+from tests.waiting import eventually
 
 
 class Receiver:
@@ -70,11 +71,6 @@ def batch(first: int, count: int = 2) -> NewBatch:
         latency_us=np.zeros(count, np.uint32),
     )
     return NewBatch(count, columns.encode(results), "cam", first + count - 1)
-
-
-async def eventually(true: Callable[[], bool]) -> None:
-    while not true():  # noqa: ASYNC110 - a test looks from outside
-        await asyncio.sleep(0.005)
 
 
 @pytest.fixture(autouse=True)

@@ -25,8 +25,8 @@ from edge.agent import SAMPLES_FILE
 from edge.samples.store import SampleStore
 from tests import tiny_models
 from tests.integration.device_kit import Cloud, Device, world
-from tests.integration.simulated_ingest import until_true
 from tests.integration.test_edge_agent import GOOD, is_final, register
+from tests.waiting import eventually
 
 UNSURE = np.array([[[101, 99], [98, 97]]], np.uint8)
 
@@ -76,7 +76,7 @@ def test_unsure_frames_of_an_agent_are_samples_whenever_it_is_killed(tmp_path: P
         await cloud.slot(is_final(1))
         await device.logged("samples are chosen by new policies")
         await device.feed(np.concatenate([unlike(3), tiny_models.frames()]), 1)
-        await until_true(lambda: len(samples.listed(Wanted())) == 3)
+        await eventually(lambda: len(samples.listed(Wanted())) == 3)
         await device.end()
 
         await device.start("--uplink", "127.0.0.1:9", "--log-level", "debug")
@@ -86,7 +86,7 @@ def test_unsure_frames_of_an_agent_are_samples_whenever_it_is_killed(tmp_path: P
         waiting = kept(device)
         assert waiting > 0
         await device.start("--uplink", uplink)
-        await until_true(lambda: len(samples.listed(Wanted(limit=1000))) == 3 + waiting)
+        await eventually(lambda: len(samples.listed(Wanted(limit=1000))) == 3 + waiting)
 
         found = {one.offer.frame: one for one in samples.listed(Wanted(limit=1000))}
         assert sorted(found)[:3] == [1, 2, 3]
@@ -94,7 +94,7 @@ def test_unsure_frames_of_an_agent_are_samples_whenever_it_is_killed(tmp_path: P
         for frame, one in found.items():
             expected = unlike(3)[frame - 1] if frame <= 3 else unlike(20)[10 + frame - 8]
             assert samples.frame(one) == expected.tobytes()
-        await until_true(lambda: all(one.result for one in samples.listed(Wanted(limit=1000))))
+        await eventually(lambda: all(one.result for one in samples.listed(Wanted(limit=1000))))
 
     asyncio.run(acts())
 

@@ -13,10 +13,11 @@ import pytest
 
 from cloud.samples.entities import Policy, Wanted
 from tests.integration.samples_devices import Cutter, Device, device_in, digests, ingest_of, sense, serve
-from tests.integration.simulated_ingest import listening, until_true
+from tests.integration.simulated_ingest import listening
 from tests.integration.uplink_processes import free_port, kill, start
 from tests.samples_cloud import FRAME_BYTES, SamplesCloud, samples_cloud
 from tests.samples_kit import policies
+from tests.waiting import eventually
 
 UNSURE = Policy("unsure", 1 << 30, "digits", below=0.5)
 KILLS = 12
@@ -54,7 +55,7 @@ def check_files(cloud: SamplesCloud, last: int) -> None:
 
 
 async def following(device: Device, names: list[str]) -> None:
-    await until_true(lambda: [policy.name for policy in device.sampler.policies] == names)
+    await eventually(lambda: [policy.name for policy in device.sampler.policies] == names)
 
 
 def test_unsure_frames_reach_the_cloud_and_are_tied_to_their_results(world: World) -> None:
@@ -64,8 +65,8 @@ def test_unsure_frames_reach_the_cloud_and_are_tied_to_their_results(world: Worl
         async with ingest_of(cloud) as address, world.device(cloud, address) as device:
             await following(device, ["unsure"])
             device.infer([0.1, 0.9, 0.2], 1)
-            await until_true(lambda: frames(cloud) == [1, 3])
-            await until_true(lambda: device.waiting == 0)
+            await eventually(lambda: frames(cloud) == [1, 3])
+            await eventually(lambda: device.waiting == 0)
             found = cloud.samples.listed(Wanted())
             assert {one.offer.frame: one.result.seq for one in found if one.result} == {1: 1, 3: 3}
             assert {one.result.epoch for one in found if one.result} == {device.outbox.epoch}
@@ -90,7 +91,7 @@ def test_a_policy_that_changes_while_devices_stream_reaches_them(world: World) -
             cloud.samples.remove_policy("sharp")
             await following(device, [])
             device.infer([0.0], 5)
-            await until_true(lambda: frames(cloud) == [2, 4])
+            await eventually(lambda: frames(cloud) == [2, 4])
         cloud.database.close()
 
     asyncio.run(main())
@@ -113,7 +114,7 @@ def test_a_cut_at_any_message_costs_neither_a_sample_nor_more_than_what_was_on_i
             world.device(cloud, f"127.0.0.1:{port}", name) as device,
         ):
             cutter.target = address
-            await until_true(lambda: device.waiting == 0 and device.outbox.depth().rows == 0)
+            await eventually(lambda: device.waiting == 0 and device.outbox.depth().rows == 0)
         assert frames(cloud, name) == [first, first + 1]
         cloud.database.close()
         return len(cutter.log), cutter.pieces
@@ -144,7 +145,7 @@ def test_results_go_before_samples(world: World) -> None:
         ):
             cutter.target = address
             async with world.device(cloud, f"127.0.0.1:{port}") as device:
-                await until_true(lambda: device.waiting == 0)
+                await eventually(lambda: device.waiting == 0)
         last_result = max(place for place, kind in enumerate(cutter.log) if kind == "batch")
         assert cutter.log.index("sample_offer") > last_result
         cloud.database.close()
@@ -163,7 +164,7 @@ def test_equal_frames_of_two_devices_are_sent_and_stored_once(world: World) -> N
                 async with world.device(cloud, f"127.0.0.1:{port}", name) as device:
                     await following(device, ["unsure"])
                     device.infer([0.1, 0.2], 1)
-                    await until_true(lambda: frames(cloud, name) == [1, 2])  # noqa: B023 - waited for here
+                    await eventually(lambda: frames(cloud, name) == [1, 2])  # noqa: B023 - waited for here
         assert cutter.pieces == 2 * FRAME_BYTES
         check_files(cloud, 2)
         cloud.database.close()
@@ -184,7 +185,7 @@ def test_equal_frames_that_come_from_two_devices_at_once_are_stored_once(world: 
                 await following(device, ["unsure"])
             for device in (one, other):
                 device.infer([0.1] * 8, 1)
-            await until_true(lambda: frames(cloud, "edge-1") == frames(cloud, "edge-2") == list(range(1, 9)))
+            await eventually(lambda: frames(cloud, "edge-1") == frames(cloud, "edge-2") == list(range(1, 9)))
         check_files(cloud, 8)
         cloud.database.close()
 
@@ -201,8 +202,8 @@ def test_samples_that_can_never_be_taken_are_refused_and_leave_the_device(world:
             device.infer([0.1], 1)
             device.manifest = cloud.version.manifest_digest
             device.infer([0.1], 2)
-            await until_true(lambda: frames(cloud) == [2])
-            await until_true(lambda: device.waiting == 0)
+            await eventually(lambda: frames(cloud) == [2])
+            await eventually(lambda: device.waiting == 0)
         cloud.database.close()
 
     asyncio.run(main())
@@ -226,7 +227,7 @@ def test_a_kill_at_any_time_loses_no_sample_that_was_kept_and_doubles_none(world
     try:
         for _ in range(KILLS):
             before = len(frames(cloud))
-            asyncio.run(until_true(lambda: len(frames(cloud)) > before))  # noqa: B023 - waited for here
+            asyncio.run(eventually(lambda: len(frames(cloud)) > before))  # noqa: B023 - waited for here
             asyncio.run(asyncio.sleep(chance.random() / 5))
             kill(processes[who])
             processes[who] = begin(who)
@@ -255,7 +256,7 @@ def test_a_budget_holds_over_a_restart_of_the_device(world: World) -> None:
                     await following(device, ["few"])
                     device.infer([0.1, 0.1], 1 + 2 * life)
                     await device.sampler.written()
-                    await until_true(lambda: device.waiting == 0)
+                    await eventually(lambda: device.waiting == 0)
         assert len(frames(cloud)) == 3
         cloud.database.close()
 

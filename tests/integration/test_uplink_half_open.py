@@ -17,8 +17,8 @@ from edge.uplink.rpc import KEEP_ALIVE as DEVICES
 from edge.uplink.rpc import State, Uplink
 from protos.kit.keepalive import KeepAlive
 from simulators.wire import Wire
-from tests.integration.simulated_ingest import until_true
 from tests.integration.uplink_kit import Cloud, batch, running_cloud
+from tests.waiting import eventually
 
 SOON = KeepAlive(time_s=0.5, timeout_s=0.5)
 NEVER = KeepAlive(time_s=3600, timeout_s=3600)
@@ -38,7 +38,7 @@ async def scene(
         async with wire.serving() as port:
             uplink = Uplink(f"127.0.0.1:{port}", "edge-1", outbox, lambda: 0.05, devices)
             running = asyncio.create_task(uplink.run())
-            await until_true(lambda: uplink.state is State.STREAMING)
+            await eventually(lambda: uplink.state is State.STREAMING)
             yield cloud, wire, uplink
             running.cancel()
             with suppress(asyncio.CancelledError):
@@ -58,13 +58,13 @@ def test_the_device_finds_it_out_and_goes_on_once_the_cable_is_back(database_url
     async def main() -> list[int]:
         async with scene(database_url, outbox, NEVER, SOON) as (cloud, wire, uplink):
             append(outbox, 1)
-            await until_true(lambda: outbox.depth().rows == 0)
+            await eventually(lambda: outbox.depth().rows == 0)
             wire.fall_silent()
             append(outbox, 11)
-            await until_true(lambda: uplink.state is State.WAITING)
+            await eventually(lambda: uplink.state is State.WAITING)
             wire.speak()
             append(outbox, 21)
-            await until_true(lambda: outbox.depth().rows == 0)
+            await eventually(lambda: outbox.depth().rows == 0)
             return cloud.stored(epoch=outbox.epoch)
 
     assert asyncio.run(main()) == list(range(1, 31))
@@ -75,10 +75,10 @@ def test_the_cloud_finds_it_out_and_keeps_no_stream_of_a_device_that_is_gone(dat
         before = streams()
         async with scene(database_url, outbox, SOON, NEVER) as (cloud, wire, _):
             append(outbox, 1)
-            await until_true(lambda: outbox.depth().rows == 0)
+            await eventually(lambda: outbox.depth().rows == 0)
             assert streams() != before
             wire.fall_silent()
-            await until_true(lambda: streams() == before)
+            await eventually(lambda: streams() == before)
             return cloud.stored(epoch=outbox.epoch)
 
     assert asyncio.run(main()) == list(range(1, 11))

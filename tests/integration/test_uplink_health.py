@@ -27,8 +27,8 @@ from edge.uplink.rpc import Uplink
 from simulators.ports import free_port
 from simulators.postgresql import USER, Cluster, NoPostgresql, cluster
 from simulators.wire import Wire
-from tests.integration.simulated_ingest import until_true
 from tests.integration.uplink_kit import Cloud, batch, device_of, running_cloud
+from tests.waiting import eventually
 
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 UPLINK = "littoral.v1.Uplink"
@@ -208,7 +208,7 @@ def test_asked_to_stop_it_ends_and_has_stored_all_that_it_acknowledged(
         async with serving(own_server, tmp_path) as site:
             uplink = asyncio.create_task(Uplink(site.ingest, "edge-1", outbox, lambda: 0.05).run())
             append(outbox, 1)
-            await until_true(lambda: outbox.depth().rows == 0)
+            await eventually(lambda: outbox.depth().rows == 0)
             if hangs:
                 site.wire.fall_silent()
             for first in range(1 + ROWS, 200 * ROWS, ROWS):

@@ -11,8 +11,8 @@ from cloud.uplink.quotas import Quota, Quotas
 from edge.uplink.entities import NewBatch
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
-from tests.integration.simulated_ingest import until_true
 from tests.integration.uplink_kit import Cloud, Device, batch, device_of, running_cloud, stored
+from tests.waiting import eventually
 
 ROWS_S = 400
 ROWS = 100
@@ -64,7 +64,7 @@ def test_a_device_that_minds_the_delay_loses_nothing(database_url: str, tmp_path
             outbox = Outbox.open(tmp_path / "outbox.db", 1 << 30)
             outbox.append([NewBatch(ROWS, batch(1 + n * ROWS, ROWS), "camera", (n + 1) * ROWS) for n in range(15)])
             running = asyncio.create_task(Uplink(cloud.address, "edge-1", outbox, chance=lambda: 0.05).run())
-            await until_true(lambda: outbox.depth().rows == 0)
+            await eventually(lambda: outbox.depth().rows == 0)
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
             assert stored(cloud.database, "edge-1", outbox.epoch) == list(range(1, 1501))

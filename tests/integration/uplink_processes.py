@@ -25,8 +25,8 @@ from edge.uplink.entities import NewBatch
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
 from protos.kit import logs
-from tests.integration.simulated_ingest import until_true
 from tests.integration.uplink_kit import batch, known
+from tests.waiting import eventually
 
 ROWS = 5
 SOURCE = "camera"
@@ -124,7 +124,7 @@ def device(target: str, name: str, path: Path, stop: Path, batches_s: float) -> 
         sensing = asyncio.create_task(asyncio.to_thread(_sense, outbox, stop, batches_s))
         streaming = asyncio.create_task(Uplink(target, name, outbox, chance=lambda: 0.05).run())
         await sensing
-        await until_true(lambda: outbox.depth().rows == 0)
+        await eventually(lambda: outbox.depth().rows == 0)
         streaming.cancel()
         await asyncio.gather(streaming, return_exceptions=True)
         outbox.close()

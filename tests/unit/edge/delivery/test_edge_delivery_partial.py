@@ -16,6 +16,8 @@ from edge.delivery.partial import Partial
 from protos.v1.manifest_pb2 import COMPRESSION_NONE, COMPRESSION_ZSTD, Artifact, ChunkRef
 from tests.crashes import each_kill
 
+pytestmark = pytest.mark.forks
+
 CHUNK = 1000
 
 

@@ -23,6 +23,8 @@ from protos.topics import MAX_DICTIONARY_BYTES
 from protos.v1.manifest_pb2 import PATCH_KIND_DICTIONARY, PATCH_KIND_DIFFERENCE, Artifact, ChunkRef, Patch, PatchKind
 from tests.crashes import each_kill
 
+pytestmark = pytest.mark.forks
+
 MAKE = {PATCH_KIND_DIFFERENCE: patches.difference, PATCH_KIND_DICTIONARY: patches.by_dictionary}
 kinds = pytest.mark.parametrize("kind", MAKE)
 

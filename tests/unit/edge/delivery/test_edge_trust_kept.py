@@ -12,6 +12,8 @@ from protos.kit import files
 from tests.crashes import each_kill
 from tests.trust_kit import Device, Fleet, Shelf
 
+pytestmark = pytest.mark.forks
+
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:

@@ -19,6 +19,8 @@ from tests import in_thread, tiny_models
 from tests.crashes import each_kill
 from tests.in_thread import rehearsal
 
+pytestmark = pytest.mark.forks
+
 
 class FirstPixel:
     frame_shape = tiny_models.FRAME_SHAPE

@@ -11,6 +11,8 @@ from edge.models.service import ModelStore
 from protos.v1.manifest_pb2 import Artifact, Manifest, Variant
 from tests.crashes import each_kill
 
+pytestmark = pytest.mark.forks
+
 OLD, NEW, THIRD = 1, 2, 3
 
 

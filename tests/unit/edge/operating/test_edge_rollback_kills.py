@@ -4,6 +4,8 @@ import hashlib
 import shutil
 from pathlib import Path
 
+import pytest
+
 from edge import agent
 from edge.models.service import ModelStore
 from edge.operating.recall import roll_back
@@ -11,6 +13,8 @@ from edge.update.entities import Proof, State, Target, Update
 from edge.update.memory import Memory
 from protos.v1.manifest_pb2 import Artifact, Manifest, Variant
 from tests.crashes import each_kill
+
+pytestmark = pytest.mark.forks
 
 
 def put(folder: Path, version: int) -> bytes:

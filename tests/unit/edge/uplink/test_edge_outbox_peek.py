@@ -9,6 +9,8 @@ from edge.uplink import peek
 from edge.uplink.entities import Depth, NewBatch
 from edge.uplink.outbox import Outbox
 
+pytestmark = pytest.mark.forks
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
