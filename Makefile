@@ -4,7 +4,7 @@ SHELL := bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup setup-demo demo test check format unit integration e2e bench protos constraints docs clean
+.PHONY: images airgap help setup setup-demo demo test check format unit integration e2e bench protos constraints docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ integration:  ## several rooms over a real broker and real gRPC
 
 e2e:  ## the whole loop in separate processes
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+images:  ## build the container images: cloud, training, edge
+	@scripts/image cloud training edge
 
 bench:  ## run a benchmark: make bench NAME=training
 	$(BIN)/python -m benchmarks $(NAME) $(ARGS)
