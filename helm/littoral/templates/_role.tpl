@@ -145,6 +145,12 @@ spec:
 - {name: LITTORAL_ARTIFACTS, value: database}
 - {name: LITTORAL_SIGNING_KEYS, value: /var/run/littoral/keys}
 - {name: LITTORAL_METRICS_PORT, value: "9090"}
+- {name: LITTORAL_API, value: "http://{{ $root.Release.Name }}-api:{{ $root.Values.api.service.port }}"}
+{{- if and (eq .role "controller") $root.Values.cluster.enabled }}
+- {name: LITTORAL_CLUSTER, value: "true"}
+- {name: LITTORAL_TRAINING_IMAGE, value: {{ include "littoral.trainingImage" $root }}}
+- {name: LITTORAL_TRAINING_ACCOUNT, value: {{ $root.Release.Name }}-training}
+{{- end }}
 {{- range $name, $value := $root.Values.settings }}
 - {name: {{ printf "LITTORAL_%s" (upper $name) }}, value: {{ include "littoral.text" $value | quote }}}
 {{- end }}

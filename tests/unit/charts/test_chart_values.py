@@ -84,7 +84,7 @@ def test_any_setting_may_be_given_but_those_that_the_chart_gives_itself(chart: s
     prefix = str(kind.model_config["env_prefix"])
     given = set(re.findall(rf"name: {prefix}(\w+)", _all_rendered(chart)))
     ours = {name.lower() for name in given}
-    local = {"broker_kind", "broker_port", "api", "api_port", "ingest_port", "offline_keys"}
+    local = {"broker_kind", "broker_port", "api_port", "ingest_port", "offline_keys", "cluster_namespace"}
     assert allowed == set(kind.model_fields) - ours - (local if kind is CloudSettings else {"labels"})
 
 
