@@ -56,9 +56,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Begin what is wanted as a rollout of this id."""
+    """Begin what is wanted as a rollout of this id, in the place of these."""
 
     rollout: str
+    replaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

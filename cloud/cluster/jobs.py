@@ -98,7 +98,6 @@ def _metadata(run: Object) -> Mapping[str, Any]:
         "name": run.name,
         "uid": run.uid,
         "controller": True,
-        "blockOwnerDeletion": True,
     }
     return {"name": run.name, "namespace": run.namespace, "labels": _labels(run), "ownerReferences": [owner]}
 

@@ -32,6 +32,7 @@ PHASES: Mapping[State, Phase] = {
     State.SUCCEEDED: Phase.SUCCEEDED,
     State.FAILED: Phase.FAILED,
     State.ABORTED: Phase.ABORTED,
+    State.SUPERSEDED: Phase.ABORTED,  # by hand: our own are superseded only by a newer one
 }
 ON_ITS_WAY = frozenset({Phase.PENDING, Phase.PROGRESSING, Phase.PAUSED})
 STUCK = frozenset({Phase.FAILED, Phase.ABORTED})
@@ -97,8 +98,9 @@ def acts(uid: str, wanted: Wanted, mine: Sequence[Overview]) -> Sequence[Act]:
     if wanted.paused:
         return [*_pauses(mine), *_amends(wanted, now)]
     if now is None:
-        return [Begin(f"{prefix(uid)}{_number(mine) + 1}-{wanted.attempt}")]
-    return [*_amends(wanted, now), *_resumes(mine)]
+        former = tuple(one.rollout.id for one in mine if one.rollout.state in ACTIVE)
+        return [Begin(f"{prefix(uid)}{_number(mine) + 1}-{wanted.attempt}", former)]
+    return [*_amends(wanted, now), *_resumes(now)]
 
 
 def farewell(wanted: Wanted, mine: Sequence[Overview]) -> Sequence[Tell]:
@@ -145,9 +147,8 @@ def _pauses(mine: Sequence[Overview]) -> list[Tell]:
     return [Tell(one.rollout.id, Pause()) for one in mine if one.rollout.state is State.RUNNING]
 
 
-def _resumes(mine: Sequence[Overview]) -> list[Tell]:
-    """Former ones too: what has taken their devices over lets them end."""
-    return [Tell(one.rollout.id, Resume()) for one in mine if one.rollout.state is State.PAUSED]
+def _resumes(now: Overview) -> list[Tell]:
+    return [Tell(now.rollout.id, Resume())] if now.rollout.state is State.PAUSED else []
 
 
 def _amends(wanted: Wanted, now: Overview | None) -> list[Tell]:

@@ -18,7 +18,7 @@ from cloud.fleet.service import Fleet
 from cloud.registry.entities import UnknownModel
 from cloud.rollouts import waves
 from cloud.rollouts.entities import BadWaves, Conflict, IllegalEvent, Lease, NoTargets, Overview
-from cloud.rollouts.service import Rollouts
+from cloud.rollouts.service import Owned, Rollouts
 
 REFUSALS: Mapping[type[Exception], str] = {
     UnknownModel: "UnknownModel",
@@ -60,19 +60,19 @@ class ModelRollouts:
 
     def _carry_out(self, thing: Object, wanted: Wanted, act: Act, lease: Lease, now_ms: int) -> Refusal | None:
         match act:
-            case Begin(rollout):
-                return self._begin(thing, wanted, rollout, lease, now_ms)
+            case Begin():
+                return self._begin(thing, wanted, Owned(act.rollout, act.replaces, lease), now_ms)
             case Tell():
                 self._tell(thing, act, lease, now_ms)
                 return None
 
-    def _begin(self, thing: Object, wanted: Wanted, rollout: str, lease: Lease, now_ms: int) -> Refusal | None:
+    def _begin(self, thing: Object, wanted: Wanted, owned: Owned, now_ms: int) -> Refusal | None:
         try:
             selector = self._labels(thing.namespace, wanted.group) if wanted.group else wanted.request.selector
-            self._rollouts.create(replace(wanted.request, selector=selector), now_ms, rollout, lease)
+            self._rollouts.create(replace(wanted.request, selector=selector), now_ms, owned)
         except tuple(REFUSALS) as error:
             return Refusal(REFUSALS[type(error)], str(error.args[0]))
-        log.info("rollout begun", rollout=rollout, namespace=thing.namespace, modelrollout=thing.name)
+        log.info("rollout begun", rollout=owned.rollout, namespace=thing.namespace, modelrollout=thing.name)
         return None
 
     def _tell(self, thing: Object, act: Tell, lease: Lease, now_ms: int) -> None:

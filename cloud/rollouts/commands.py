@@ -21,7 +21,7 @@ from protos.kit.settings import load, options
 from protos.topics import DEFAULT_SLOT
 
 PATH = "/api/v1/rollouts"
-FINAL = {State.SUCCEEDED.value, State.FAILED.value, State.ABORTED.value}
+FINAL = {State.SUCCEEDED.value, State.FAILED.value, State.ABORTED.value, State.SUPERSEDED.value}
 LOOK_S = 0.5
 MEMBERS_SHOWN = 20
 WAVE_COLUMNS = ("state", "size", "pending", "succeeded", "failed")

@@ -13,13 +13,14 @@ from protos.topics import DEFAULT_SLOT
 
 
 class State(StrEnum):
-    """Of a rollout. The last three are final."""
+    """Of a rollout. The last four are final."""
 
     RUNNING = "running"
     PAUSED = "paused"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     ABORTED = "aborted"
+    SUPERSEDED = "superseded"  # its owner's next rollout took its place: devices keep what they have until that comes
 
 
 ACTIVE = frozenset({State.RUNNING, State.PAUSED})
@@ -287,8 +288,15 @@ class Amend:
     gates: Gates
 
 
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """Its owner has another rollout from now on. Nobody goes back: what was given stays until that gives its own."""
+
+    by: str
+
+
 MemberEvent = Given | DeviceSucceeded | DeviceRefused | RolledBack | Incompatible | Seen | Superseded | Held | Released
-Wish = Started | Pause | Resume | Abort | Amend
+Wish = Started | Pause | Resume | Abort | Amend | Replaced
 Event = MemberEvent | Joined | Wish | Tick
 
 

@@ -33,6 +33,7 @@ from cloud.rollouts.entities import (
     MemberState,
     Pause,
     Released,
+    Replaced,
     Restore,
     Resume,
     RolledBack,
@@ -74,20 +75,23 @@ MEMBER_MOVES: Mapping[MemberState, Mapping[object, MemberState]] = {
 
 MOVES: Mapping[State, Mapping[object, State]] = {
     State.RUNNING:   {Started: State.RUNNING,  Pause:  State.PAUSED,   Abort:              State.ABORTED,
-                      Amend:   State.RUNNING,
+                      Amend:   State.RUNNING,  Replaced: State.SUPERSEDED,
                       Verdict.OPEN:       State.SUCCEEDED,  # of the last wave, when nobody is still to answer
                       Verdict.BROKEN:     State.FAILED,    Verdict.UNPROVABLE: State.ABORTED},
-    State.PAUSED:    {Amend:   State.PAUSED,   Resume: State.RUNNING,  Abort:              State.ABORTED,
+    State.PAUSED:    {                         Resume: State.RUNNING,  Abort:              State.ABORTED,
+                      Amend:   State.PAUSED,   Replaced: State.SUPERSEDED,
                       Verdict.BROKEN:     State.FAILED,    Verdict.UNPROVABLE: State.ABORTED},
     State.SUCCEEDED: {},
     State.FAILED:    {},
     State.ABORTED:   {},
+    State.SUPERSEDED: {},
 }
 """From a rollout's state, and a person's wish or the verdict on its waves, to its next state."""
 # fmt: on
 
 WAITING = frozenset({M.PENDING, M.HELD})
 """Not yet given the version."""
+UNJUDGED = ACTIVE | {State.SUPERSEDED}
 ENDS = frozenset({Verdict.BROKEN, Verdict.UNPROVABLE})
 DEPLOYED_AT_ONCE = 500
 """Members that one decision gives the version: bounds how long its transaction keeps others from writing."""
@@ -111,7 +115,7 @@ def decide_all(rollout: Rollout, events: Sequence[Event], now_ms: int) -> tuple[
     wished = rollout
     for event in events:
         match event:
-            case Started() | Pause() | Resume() | Abort() | Amend():
+            case Started() | Pause() | Resume() | Abort() | Amend() | Replaced():
                 wished = _obey(wished, event)
             case Tick():
                 pass
@@ -123,6 +127,8 @@ def decide_all(rollout: Rollout, events: Sequence[Event], now_ms: int) -> tuple[
     wished = _with(wished, changed)
     if wished.state in GONE_BACK and rollout.state in ACTIVE:
         return _go_back(wished)
+    if wished.state is State.SUPERSEDED:
+        return _hand_over(wished), []
     return (wished, []) if all(isinstance(event, Given) for event in events) else _judge(wished, now_ms)
 
 
@@ -207,7 +213,18 @@ def _obey(rollout: Rollout, event: Wish) -> Rollout:
         return replace(rollout, wave=0)
     if isinstance(event, Amend):
         return replace(rollout, gates=event.gates)
-    return replace(rollout, state=move, reason="aborted on request" if isinstance(event, Abort) else "")
+    return replace(rollout, state=move, reason=_end(event))
+
+
+def _end(event: Wish) -> str:
+    """Why a rollout ended, if it did."""
+    match event:
+        case Abort():
+            return "aborted on request"
+        case Replaced(by):
+            return f"superseded by rollout {by}"
+        case _:
+            return ""
 
 
 def _join(rollout: Rollout, members: dict[str, Member], device: str) -> None:
@@ -294,6 +311,12 @@ def _go_back(rollout: Rollout) -> tuple[Rollout, list[Effect]]:
     return _with(rollout, [_move(member, Restore) for member in given]), [Restore(m.device) for m in given]
 
 
+def _hand_over(rollout: Rollout) -> Rollout:
+    """Whoever has not answered is another rollout's now."""
+    open_ = [member for member in rollout.members.values() if Superseded in MEMBER_MOVES[member.state]]
+    return _with(rollout, [_move(member, Superseded, reason=rollout.reason) for member in open_])
+
+
 def _with(rollout: Rollout, moved: Sequence[Member]) -> Rollout:
     if not moved:
         return rollout
@@ -303,7 +326,7 @@ def _with(rollout: Rollout, moved: Sequence[Member]) -> Rollout:
 def _is_unproven(state: State, member: Member) -> bool:
     """Whether what a rollout gave this device is not known to be good on it, nor believed to be by its success."""
     failed = member.state in {M.FAILED, M.ROLLED_BACK, M.INCOMPATIBLE, M.WITHDRAWN}
-    return failed or state in GONE_BACK or (state in ACTIVE and member.state is not M.SUCCEEDED)
+    return failed or state in GONE_BACK or (state in UNJUDGED and member.state is not M.SUCCEEDED)
 
 
 def _member(members: Mapping[str, Member], device: str) -> Member:

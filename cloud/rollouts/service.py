@@ -31,6 +31,7 @@ from cloud.rollouts.entities import (
     NoTargets,
     Overview,
     Pause,
+    Replaced,
     Request,
     Resume,
     Rollout,
@@ -59,6 +60,17 @@ class _Decision:
     @property
     def is_news(self) -> bool:
         return self.after is not self.before or bool(self.effects)
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """How an owner begins a rollout: under an id of its own, so that it is begun once; in the place of these; by its
+    lease, as long as that is the controller's.
+    """
+
+    rollout: str
+    replaces: Sequence[str]
+    lease: Lease
 
 
 class Models(Protocol):
@@ -99,11 +111,8 @@ class Rollouts:
 
     # What people ask for.
 
-    def create(self, request: Request, now_ms: int, rollout_id: str = "", lease: Lease | None = None) -> Rollout:
-        """Begin a rollout to the devices that match now. Raises UnknownModel, NoTargets, BadWaves, LeaseLost.
-
-        rollout_id: for who would not begin it twice; by default a new one. lease: must still be the controller's.
-        """
+    def create(self, request: Request, now_ms: int, owned: Owned | None = None) -> Rollout:
+        """Begin a rollout to the devices that match now. Raises UnknownModel, NoTargets, BadWaves, LeaseLost."""
         version = self._registry.get(request.model, request.version)
         devices = self._fleet.devices()
         matching = [device for device in devices if waves.matches(request.selector, device.labels)]
@@ -113,7 +122,7 @@ class Rollouts:
         planned = waves.plan(targets, request.waves)
         closed = {target.device for target in targets if target.closed}
         rollout = Rollout(
-            id=rollout_id or self._make_id(),
+            id=owned.rollout if owned else self._make_id(),
             model=version.model,
             version=version.version,
             manifest=version.manifest_digest,
@@ -125,9 +134,14 @@ class Rollouts:
             created_ms=now_ms,
         )
         with self._database.transaction() as transaction:
-            _check_lease(transaction, lease)
-            if rollout_id and (known := store.get(transaction, rollout_id)):
-                return known
+            if owned:
+                _check_lease(transaction, owned.lease)
+                if known := store.get(transaction, rollout.id):
+                    return known
+                for former in owned.replaces:
+                    self._tell(
+                        transaction, _found(store.get(transaction, former), former), [Replaced(rollout.id)], now_ms
+                    )
             held = [Held(device) for device in closed]
             return self._tell(transaction, store.add(transaction, rollout), [*held, Started()], now_ms)
 
