@@ -4,7 +4,7 @@ SHELL := bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup setup-demo setup-cluster demo test check format unit integration e2e cluster bench protos constraints docs clean
+.PHONY: help airgap images setup setup-demo setup-cluster demo test check format unit integration e2e cluster bench protos constraints docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,13 @@ integration:  ## several rooms over a real broker and real gRPC
 
 e2e:  ## the whole loop in separate processes
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+images:  ## build the container images: cloud, training, edge
+	@scripts/image cloud training edge
+
+airgap: images  ## all that K3s needs to deploy without a network, as one archive in dist
+	@scripts/image mosquitto postgresql
+	@scripts/airgap
 
 cluster: setup-cluster  ## real pods on a real Kubernetes of two nodes; as root, or as a user who may sudo
 	@[ "$$(id -u)" = 0 ] || sudo -v || true
