@@ -140,10 +140,9 @@ def test_all_workers_have_seen_the_same_training(calm: list[Worker]) -> None:
     assert told[0] == told[1]
 
 
+@pytest.mark.usefixtures("calm")
 def test_a_training_whose_workers_were_killed_ends_as_if_nothing_had_been_and_registers_once(
-    api: Api,
-    calm: list[Worker],
-    tmp_path: Path,  # noqa: ARG001 - it has registered what is compared with
+    api: Api, tmp_path: Path
 ) -> None:
     for killed, other in ((1, 0), (0, 1)):
         with team(api, tmp_path, "killed") as workers:
