@@ -34,7 +34,7 @@ class Lazy:
 
 
 COMMANDS = {
-    "train": Lazy("cloud.training.commands", "train", "Train a model, quantise, judge, sign and register it."),
+    "train": Lazy("cloud.cluster.commands", "train", "Train a model, quantise, judge, sign and register it."),
     "train-worker": Lazy(
         "cloud.training.worker_commands", "train_worker", "One of several workers, as Jobs start them."
     ),

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from cloud.training.entities import Ending, Order, QuantisationLoss, Refused, Unavailable, UnreadableDataset
 from cloud.training.team import Team
 
+_ABORTED = "Collective ops is aborted by: "
+
 
 class Say(Protocol):
     """Tells one thing."""
@@ -94,8 +96,8 @@ def _judged(error: Exception) -> tuple[Ending, str]:
     if isinstance(error, Unavailable):
         return Ending.UNAVAILABLE, str(error)
     if _is_of_a_peer(error):
-        return Ending.PEER_LOST, f"another worker was lost: {_first_line(error)}"
-    return Ending.FAILED, f"{type(error).__name__}: {_first_line(error)}"
+        return Ending.PEER_LOST, f"another worker was lost: {_telling_line(error)}"
+    return Ending.FAILED, f"{type(error).__name__}: {_telling_line(error)}"
 
 
 def _is_of_a_peer(error: Exception) -> bool:
@@ -115,8 +117,10 @@ def _is_of_a_peer(error: Exception) -> bool:
     return isinstance(error, gone) or (isinstance(error, kinds.InternalError) and "ollective" in str(error))
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "")
+def _telling_line(error: Exception) -> str:
+    """The line that says why: TensorFlow puts it between where in the graph it was and what to do."""
+    lines = str(error).splitlines() or [""]
+    return next((line.partition(_ABORTED)[2] for line in lines if _ABORTED in line), lines[0])
 
 
 def _said_on_standard_output() -> Say:

@@ -176,7 +176,7 @@ def test_workers_whose_other_one_hangs_do_not_wait_for_it_for_ever(api: Api, tmp
         for child in children:
             os.kill(int(child), signal.SIGSTOP)
         assert [worker.end() for worker in workers] == [Ending.PEER_LOST, Ending.PEER_LOST]
-    assert "nothing moved for 10 s" in workers[0].message()["reason"]
+    assert "nothing moved for 10 s" in workers[1].message()["reason"]
 
 
 def test_a_worker_that_stays_alone_gives_up(api: Api, tmp_path: Path) -> None:
