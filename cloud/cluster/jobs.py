@@ -8,6 +8,7 @@ from typing import Any
 
 from cloud.cluster.conditions import conditions
 from cloud.cluster.entities import GROUP, VERSION, Object, Phase, Refusal, Worker, Workshop
+from cloud.training.entities import Ending
 
 PORT = 2222
 USER = 10001
@@ -16,6 +17,9 @@ DATA = "/data"
 INDEX = "batch.kubernetes.io/job-completion-index"
 JOB_NAME = "batch.kubernetes.io/job-name"
 MOST_CHARACTERS = 1024
+WRONG_USAGE = 2
+OTHERS_FAULT = (Ending.PEER_LOST, Ending.ASKED)
+"""Exit codes of workers with which nothing was wrong."""
 
 
 def service(run: Object) -> Mapping[str, Any]:
@@ -45,8 +49,9 @@ def job(run: Object, workshop: Workshop) -> Mapping[str, Any]:
             "completions": workers,
             "parallelism": workers,
             "backoffLimit": run.spec["backoffLimit"],
-            # A node that is drained is no fault of the training.
-            "podFailurePolicy": {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]},
+            # The first worker ends well when the model is registered: then nobody is needed any more.
+            "successPolicy": {"rules": [{"succeededIndexes": "0"}]},
+            "podFailurePolicy": {"rules": _failure_rules()},
             "template": {"metadata": {"labels": _labels(run)}, "spec": _pod(run, workshop)},
         },
     }
@@ -89,6 +94,20 @@ def refused(run: Object, refusal: Refusal, now: str) -> Mapping[str, Any]:
         "message": refusal.message,
         "conditions": _conditions(run, Phase.PENDING, refusal.reason, refusal.message, now),
     }
+
+
+def _failure_rules() -> Sequence[Mapping[str, Any]]:
+    """What a worker's end counts for: nothing, a try, or the whole run. Others count as a try."""
+    return [
+        {"action": "FailJob", "onExitCodes": _codes(WRONG_USAGE, Ending.REFUSED)},
+        # A node that is drained is no fault of the training, nor is a worker's end that another one's has caused.
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
+        {"action": "Ignore", "onExitCodes": _codes(*OTHERS_FAULT)},
+    ]
+
+
+def _codes(*codes: int) -> Mapping[str, Any]:
+    return {"operator": "In", "values": [int(code) for code in codes]}
 
 
 def _metadata(run: Object) -> Mapping[str, Any]:
@@ -159,7 +178,17 @@ def _container(run: Object, workshop: Workshop) -> Mapping[str, Any]:
 
 def _arguments(run: Object) -> Sequence[str]:
     spec = run.spec
-    arguments = ["train-worker", "--model", spec["model"], "--data", spec["data"], "--seed", str(spec["seed"])]
+    arguments = [
+        "train-worker",
+        "--run",
+        run.uid,
+        "--model",
+        spec["model"],
+        "--data",
+        spec["data"],
+        "--seed",
+        str(spec["seed"]),
+    ]
     if "epochs" in spec:
         arguments += ["--epochs", str(spec["epochs"])]
     return [*arguments, "--checkpoints", CHECKPOINTS] if "checkpoints" in spec else arguments
@@ -199,8 +228,10 @@ def _last_failure(workers: Sequence[Worker]) -> str:
     failed = [worker for worker in workers if worker.exit_code]
     if not failed:
         return ""
-    last = max(failed, key=lambda worker: (worker.ended, worker.index))
-    said = last.message.strip()[-MOST_CHARACTERS:] or "it said nothing"
+    # When one ends all do: what it was shall be told, not what became of the others.
+    last = max(failed, key=lambda worker: (worker.exit_code not in OTHERS_FAULT, worker.ended, worker.index))
+    reasons = [str(told["reason"]) for told in _lines(last.message) if "reason" in told]
+    said = (reasons[-1] if reasons else last.message.strip())[-MOST_CHARACTERS:] or "it said nothing"
     return f"worker {last.index} ended with {last.exit_code}: {said}"
 
 
