@@ -91,9 +91,10 @@ def _release(number: int, lock: IO[str]) -> None:
 
 
 def _serve(layout: Layout) -> None:
-    program = [sys.executable, "-m", "simulators.kubernetes.hub", *layout.options()]
+    network = os.open("/proc/self/ns/net", os.O_RDONLY)
+    program = [sys.executable, "-m", "simulators.kubernetes.hub", *layout.options(), str(network)]
     bound = ["setpriv", "--pdeathsig", "KILL", *NAMESPACES, *program]
-    with subprocess.Popen(bound) as hub:  # on our own standard input and output
+    with subprocess.Popen(bound, pass_fds=[network]) as hub:  # on our own standard input and output
         try:
             until(lambda: hub.poll() is not None or is_apart(hub.pid), lambda: "the hub gets no namespaces")
             run("ip", "link", "add", layout.link, "type", "veth", "peer", "name", "up0", "netns", str(hub.pid))
