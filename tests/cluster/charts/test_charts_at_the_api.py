@@ -13,11 +13,12 @@ import pytest
 import yaml
 
 from simulators.kubernetes import NoKubernetes, control_plane
-from tests.charts import CLOUD, EDGE, Object, pods, render, tools
+from tests.charts import CLOUD, EDGE, HELM, MONITORED, ROOT, Object, pods, render, tools
 
 pytestmark = pytest.mark.timeout(300)
 
 LEVELS = {"shore": "restricted", "devices": "privileged"}
+MONITORED_EDGE = {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}}
 Values = Mapping[str, Any]
 
 
@@ -33,6 +34,20 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             yield config
     except NoKubernetes as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="module")
+def foreign_kinds(kubeconfig: Path) -> None:
+    """K3s's HelmChart and the Prometheus operator's kinds, as their projects define them."""
+    done = subprocess.run([ROOT / "scripts" / "kinds", "--cached"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(done.stderr.strip())
+    kubectl(kubeconfig, "apply", "--server-side", "--filename", done.stdout.strip())
+    kubectl(kubeconfig, "wait", "--for=condition=Established", "--timeout=60s", "crd", "--all")
+
+
+def kubectl(kubeconfig: Path, *arguments: str) -> None:
+    subprocess.run([tools() / "kubectl", "--kubeconfig", kubeconfig, *arguments], capture_output=True, check=True)
 
 
 def tried(kubeconfig: Path, namespace: str, objects: list[Object]) -> subprocess.CompletedProcess[str]:
@@ -102,6 +117,22 @@ def test_the_agents_pod_passes_restricted_but_for_its_folder_on_the_node(kubecon
     assert "violates PodSecurity" in tried(kubeconfig, "shore", [pod]).stderr
     done = tried(kubeconfig, "shore", [{**pod, "spec": without_the_node(pod["spec"])}])
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.usefixtures("foreign_kinds")
+def test_the_prometheus_operator_understands_what_is_to_be_watched(kubeconfig: Path) -> None:
+    for namespace, objects in (("shore", render("littoral", MONITORED)), ("devices", edge(MONITORED_EDGE))):
+        done = tried(kubeconfig, namespace, objects)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "monitoring.coreos.com" in done.stdout
+
+
+@pytest.mark.usefixtures("foreign_kinds")
+def test_k3s_understands_its_manifest(kubeconfig: Path) -> None:
+    charts = list(yaml.safe_load_all((HELM / "k3s" / "littoral.yaml").read_text()))
+    done = tried(kubeconfig, "kube-system", charts)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("helmchart.helm.cattle.io") == 2
 
 
 def edge(values: Values) -> list[Object]:
