@@ -47,6 +47,10 @@ e2e:  ## the whole loop in separate processes
 images:  ## build the container images: cloud, training, edge
 	@scripts/image cloud training edge
 
+airgap: images  ## all that K3s needs to deploy without a network, as one archive in dist
+	@scripts/image mosquitto postgresql
+	@scripts/airgap
+
 cluster: setup-cluster  ## real pods on a real Kubernetes of two nodes; as root, or as a user who may sudo
 	@[ "$$(id -u)" = 0 ] || sudo -v || true
 	$(BIN)/python -m pytest tests/cluster $(ARGS)

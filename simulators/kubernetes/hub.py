@@ -18,7 +18,7 @@ from simulators.kubernetes import kubeconfig, programs
 from simulators.kubernetes.daemons import Daemons, Ended
 from simulators.kubernetes.layout import API_PORT, Layout, Node
 from simulators.kubernetes.plane import Address, ControlPlane
-from simulators.kubernetes.steps import run, until
+from simulators.kubernetes.steps import run, succeeds, until
 
 NAMESPACES = ["unshare", "--net", "--pid", "--mount", "--mount-proc", "--fork", "--kill-child"]
 _COREFILE = """\
@@ -66,7 +66,7 @@ class Hub:
 
     def load(self, archive: str) -> dict[str, Any]:
         """Bring the images of an archive, as `docker save` writes them, to all nodes."""
-        imports = [subprocess.Popen(_import(node, archive), stderr=subprocess.PIPE) for node in self._layout.nodes()]
+        imports = [_import(node, archive) for node in self._layout.nodes()]
         for done in imports:
             _, said = done.communicate()
             if done.returncode:
@@ -88,7 +88,8 @@ class Hub:
         apart = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "sh"]
         alone = ["--iptables=false", "--bridge=none", f"--host=unix://{socket}", f"--group={group}"]
         self._daemons.start("dockerd", [*apart, "dockerd", *alone, *named])
-        until(lambda: self.check() == {} and socket.exists(), lambda: self._daemons.tail("dockerd"))
+        asked = ["docker", "--host", f"unix://{socket}", "version"]
+        until(lambda: self.check() == {} and succeeds(*asked), lambda: self._daemons.tail("dockerd"))
         return {"socket": str(socket)}
 
     def check(self) -> dict[str, Any]:
@@ -146,8 +147,9 @@ def is_apart(process: int) -> bool:
         return False
 
 
-def _import(node: Node, archive: str) -> list[str]:
-    return ["ctr", "--address", str(node.containerd), "--namespace", "k8s.io", "images", "import", archive]
+def _import(node: Node, archive: str) -> subprocess.Popen[bytes]:
+    command = ["ctr", "--address", str(node.containerd), "--namespace", "k8s.io", "images", "import", archive]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
 def serve(orders: dict[str, Callable[..., dict[str, Any]]]) -> None:

@@ -133,7 +133,7 @@ def _removes(group: Path) -> bool:
 
 def _remove_files(folder: Path) -> None:
     """All of a cluster's files go but the logs of its programs."""
-    for path in [*folder.glob("*/*"), *folder.glob("*.*")]:
+    for path in folder.glob("*/*"):
         if path.is_dir() and not path.is_symlink() and path.name != "logs":
             shutil.rmtree(path, ignore_errors=True)
         elif not path.is_dir():

@@ -7,7 +7,6 @@ is in the node's folder.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from simulators.kubernetes import images, kubelet, programs
 from simulators.kubernetes.daemons import Daemons
 from simulators.kubernetes.layout import NODES, Layout, Node
-from simulators.kubernetes.steps import run, until
+from simulators.kubernetes.steps import run, succeeds, until
 
 KERNEL = {
     "vm/overcommit_memory": "1",
@@ -79,7 +78,7 @@ def _start_containerd(node: Node, daemons: Daemons) -> None:
 
     def answers() -> bool:
         daemons.check()
-        return subprocess.run([*client, "version"], check=False, capture_output=True).returncode == 0
+        return succeeds(*client, "version")
 
     until(answers, lambda: daemons.tail("containerd"))
     archive = node.folder / "pause.tar"
@@ -93,10 +92,7 @@ def _snapshotter() -> str:
     for name in ("lower", "upper", "work", "merged"):
         (tried / name).mkdir(parents=True)
     options = f"lowerdir={tried}/lower,upperdir={tried}/upper,workdir={tried}/work"
-    done = subprocess.run(
-        ["mount", "-t", "overlay", "overlay", "-o", options, str(tried / "merged")], check=False, capture_output=True
-    )
-    if done.returncode:
+    if not succeeds("mount", "-t", "overlay", "overlay", "-o", options, tried / "merged"):
         return "native"
     run("umount", tried / "merged")
     return "overlayfs"

@@ -17,6 +17,11 @@ def run(*command: str | Path) -> None:
         raise RuntimeError(f"{' '.join(map(str, command))} failed: {done.stderr.strip() or done.stdout.strip()}")
 
 
+def succeeds(*command: str | Path) -> bool:
+    """Whether a command ends well."""
+    return subprocess.run(command, check=False, capture_output=True, stdin=subprocess.DEVNULL).returncode == 0
+
+
 def until(holds: Callable[[], bool], what: Callable[[], str]) -> None:
     """Wait until it holds. Raises TimeoutError with what was waited for."""
     deadline = time.monotonic() + PATIENCE_S

@@ -10,6 +10,7 @@ import kubernetes
 import pytest
 
 from simulators.kubernetes import NoKubernetes, control_plane
+from tests.cluster.api.live_kit import NAMESPACE, Live, apply_accounts, kubeconfig_of
 from tests.cluster.api.objects_kit import Objects, apply_crds
 
 NUMBERS = itertools.count(1)
@@ -44,3 +45,35 @@ def namespace(client: kubernetes.client.ApiClient) -> str:
 def objects(client: kubernetes.client.ApiClient, namespace: str) -> Objects:
     """Our objects in a namespace of their own."""
     return Objects(client, namespace)
+
+
+@pytest.fixture(scope="session")
+def controllers_kubeconfig(
+    client: kubernetes.client.ApiClient, kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """As the chart's controller: what its service account may not do, our code cannot."""
+    apply_accounts(client)
+    path = tmp_path_factory.mktemp("account") / "kubeconfig"
+    return kubeconfig_of(client, kubeconfig, "littoral-controller", path)
+
+
+@pytest.fixture
+def shore(client: kubernetes.client.ApiClient, controllers_kubeconfig: Path) -> Objects:  # noqa: ARG001 - it makes the namespace
+    """Our objects in the namespace that the controller follows."""
+    return Objects(client, NAMESPACE)
+
+
+@pytest.fixture
+def live(
+    shore: Objects, controllers_kubeconfig: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Live]:
+    """A cloud with a controller. What a test leaves is deleted, and so no other test's business."""
+    monkeypatch.setenv("KUBECONFIG", str(controllers_kubeconfig))
+    made = Live(tmp_path)
+    made.start()
+    try:
+        yield made
+        shore.delete_all()
+        made.until(lambda: not shore.left())
+    finally:
+        made.close()

@@ -69,6 +69,22 @@ class Objects:
     def delete(self, kind: str, name: str = NAME) -> None:
         self.custom.delete_namespaced_custom_object(GROUP, VERSION, self.namespace, kind, name)
 
+    def left(self) -> list[str]:
+        """The names of all objects of our kinds."""
+        return [f"{kind}/{one['metadata']['name']}" for kind in KINDS for one in self._list(kind)]
+
+    def delete_all(self) -> None:
+        """Let all of them go."""
+        for kind in KINDS:
+            for one in self._list(kind):
+                self.delete(kind, one["metadata"]["name"])
+
+    def _list(self, kind: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.custom.list_namespaced_custom_object(GROUP, VERSION, self.namespace, kind)[
+            "items"
+        ]
+        return found
+
     def exists(self, kind: str, name: str = NAME) -> bool:
         try:
             self.get(kind, name)
