@@ -17,9 +17,19 @@ DATA = "/data"
 INDEX = "batch.kubernetes.io/job-completion-index"
 JOB_NAME = "batch.kubernetes.io/job-name"
 MOST_CHARACTERS = 1024
-WRONG_USAGE = 2
-OTHERS_FAULT = (Ending.PEER_LOST, Ending.ASKED)
-"""Exit codes of workers with which nothing was wrong."""
+
+FAILURES: Sequence[Mapping[str, Any]] = [
+    # Wrong usage, or refused for good: to repeat it changes nothing.
+    {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2, 65]}},
+    # It lost another worker: what counts is how that one ended.
+    {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [75]}},
+    # Its node is drained: no fault of the training.
+    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+]
+"""What a worker's end means for the Job, the first that fits; backoffLimit counts any other failure.
+
+The exit codes are those of `littoral train-worker`.
+"""
 
 
 def service(run: Object) -> Mapping[str, Any]:
@@ -49,9 +59,7 @@ def job(run: Object, workshop: Workshop) -> Mapping[str, Any]:
             "completions": workers,
             "parallelism": workers,
             "backoffLimit": run.spec["backoffLimit"],
-            # The first worker ends well when the model is registered: then nobody is needed any more.
-            "successPolicy": {"rules": [{"succeededIndexes": "0"}]},
-            "podFailurePolicy": {"rules": _failure_rules()},
+            "podFailurePolicy": {"rules": FAILURES},
             "template": {"metadata": {"labels": _labels(run)}, "spec": _pod(run, workshop)},
         },
     }
@@ -94,20 +102,6 @@ def refused(run: Object, refusal: Refusal, now: str) -> Mapping[str, Any]:
         "message": refusal.message,
         "conditions": _conditions(run, Phase.PENDING, refusal.reason, refusal.message, now),
     }
-
-
-def _failure_rules() -> Sequence[Mapping[str, Any]]:
-    """What a worker's end counts for: nothing, a try, or the whole run. Others count as a try."""
-    return [
-        {"action": "FailJob", "onExitCodes": _codes(WRONG_USAGE, Ending.REFUSED)},
-        # A node that is drained is no fault of the training, nor is a worker's end that another one's has caused.
-        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
-        {"action": "Ignore", "onExitCodes": _codes(*OTHERS_FAULT)},
-    ]
-
-
-def _codes(*codes: int) -> Mapping[str, Any]:
-    return {"operator": "In", "values": [int(code) for code in codes]}
 
 
 def _metadata(run: Object) -> Mapping[str, Any]:
@@ -178,17 +172,9 @@ def _container(run: Object, workshop: Workshop) -> Mapping[str, Any]:
 
 def _arguments(run: Object) -> Sequence[str]:
     spec = run.spec
-    arguments = [
-        "train-worker",
-        "--run",
-        run.uid,
-        "--model",
-        spec["model"],
-        "--data",
-        spec["data"],
-        "--seed",
-        str(spec["seed"]),
-    ]
+    # One run registers once, however often it is repeated; another object of this name is another run.
+    arguments = ["train-worker", "--run", f"{run.name}.{run.uid}", "--model", spec["model"], "--data", spec["data"]]
+    arguments += ["--seed", str(spec["seed"])]
     if "epochs" in spec:
         arguments += ["--epochs", str(spec["epochs"])]
     return [*arguments, "--checkpoints", CHECKPOINTS] if "checkpoints" in spec else arguments
@@ -229,10 +215,14 @@ def _last_failure(workers: Sequence[Worker]) -> str:
     if not failed:
         return ""
     # When one ends all do: what it was shall be told, not what became of the others.
-    last = max(failed, key=lambda worker: (worker.exit_code not in OTHERS_FAULT, worker.ended, worker.index))
-    reasons = [str(told["reason"]) for told in _lines(last.message) if "reason" in told]
-    said = (reasons[-1] if reasons else last.message.strip())[-MOST_CHARACTERS:] or "it said nothing"
-    return f"worker {last.index} ended with {last.exit_code}: {said}"
+    last = max(failed, key=lambda worker: (worker.exit_code != Ending.PEER_LOST, worker.ended, worker.index))
+    return f"worker {last.index} ended with {last.exit_code}: {_reason(last.message)}"
+
+
+def _reason(message: str) -> str:
+    """What a worker said when it ended: the reason in its JSON, or all of it where it was kept from saying that."""
+    told = [line["reason"] for line in _lines(message) if isinstance(line.get("reason"), str)]
+    return (told[-1] if told else message.strip())[-MOST_CHARACTERS:] or "it said nothing"
 
 
 def _progress(chief: str) -> str:
