@@ -16,16 +16,19 @@ from protos.kit.files import write_durably
 
 State = Mapping[str, NDArray[np.generic]]
 
-_EPOCHS, _RESTARTS, _OF, _STATE = "epochs", "restarts", "of", "state:"
+_EPOCHS, _RESTARTS, _TRIES, _OF, _STATE = "epochs", "restarts", "tries", "of", "state:"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """epochs: how many are done. restarts: how often it was gone on from. state: weights, statistics, optimizer."""
+    """epochs: how many are done. restarts: how often the training was gone on with. tries: of these, since an epoch was
+    done. state: weights, statistics, optimizer.
+    """
 
     epochs: int
     restarts: int
+    tries: int
     state: State
 
 
@@ -50,20 +53,17 @@ class Checkpoints:
                 if str(arrays[_OF]) != self._of:
                     return None
                 state = {name.removeprefix(_STATE): arrays[name] for name in arrays.files if name.startswith(_STATE)}
-                return Checkpoint(int(arrays[_EPOCHS]), int(arrays[_RESTARTS]), state)
+                return Checkpoint(int(arrays[_EPOCHS]), int(arrays[_RESTARTS]), int(arrays[_TRIES]), state)
         except (KeyError, ValueError, zipfile.BadZipFile):  # of another version of this code
             return None
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace it, durably: after a crash at any instruction the old or the new one is there. Raises OSError."""
         content = io.BytesIO()
-        arrays = {f"{_STATE}{name}": value for name, value in checkpoint.state.items()}
-        np.savez(
-            content,
-            allow_pickle=False,
-            **{_EPOCHS: np.int64(checkpoint.epochs), _RESTARTS: np.int64(checkpoint.restarts), _OF: np.str_(self._of)},
-            **arrays,
-        )
+        arrays: dict[str, NDArray[np.generic]] = {f"{_STATE}{name}": value for name, value in checkpoint.state.items()}
+        numbers = {_EPOCHS: checkpoint.epochs, _RESTARTS: checkpoint.restarts, _TRIES: checkpoint.tries}
+        arrays |= {name: np.array(number, np.int64) for name, number in numbers.items()}
+        np.savez(content, allow_pickle=False, **arrays, **{_OF: np.array(self._of)})
         self.path.parent.mkdir(parents=True, exist_ok=True)
         data = content.getvalue()
         write_durably(self.path, hashlib.sha256(data).digest() + data)

@@ -72,6 +72,10 @@ class Ending(IntEnum):
     """It was asked to end, by SIGTERM: try again elsewhere."""
 
 
+class NoProgress(Exception):
+    """A training that was cut off again and again before the end of an epoch."""
+
+
 class Refused(Exception):
     """The cloud does not take this model, however often it is sent; the message says why."""
 

@@ -141,7 +141,7 @@ class _Lines:
 @contextmanager
 def _process(order: Order) -> Iterator[subprocess.Popen[bytes]]:
     """The training process, which does not outlive this block, nor this process."""
-    command = [sys.executable, "-m", "cloud.training.worker", json.dumps(asdict(order))]
+    command = [sys.executable, "-P", "-m", "cloud.training.worker", json.dumps(asdict(order))]
     child = subprocess.Popen(
         bound_to(os.getpid(), command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=_environment(order)
     )

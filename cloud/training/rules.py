@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.training.entities import QuantisationLoss
+from cloud.training.entities import NoProgress, QuantisationLoss
 
 T = TypeVar("T", int, Any)
 """A number, or a tensor that is known only when the graph runs."""
 
 ALLOWED_LOSS = 0.01
 GOLDEN_FRAMES = 8
+MOST_TRIES = 20
 
 EPOCHS_BY_IMAGES = ((3_000, 12), (30_000, 8))
 EPOCHS_OF_MORE = 4
@@ -50,6 +51,12 @@ def share_of(replica: T, batch: int, replicas: int) -> tuple[T, T]:
     """The first place of a batch that a replica learns from, and the first of the next one's. Replicas divide batch."""
     share = batch // replicas
     return replica * share, (replica + 1) * share
+
+
+def check_progress(epochs: int, tries: int) -> None:
+    """Raise NoProgress if `tries` to go on after `epochs` are too many for bad luck: a cluster repeats without end."""
+    if tries > MOST_TRIES:
+        raise NoProgress(f"{MOST_TRIES} tries to go on after {epochs} epochs came to no other epoch's end")
 
 
 def check_quantisation(accuracy_float: float, accuracy_int8: float) -> None:

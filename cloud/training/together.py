@@ -80,17 +80,18 @@ class Together:
     def _resume(self) -> tuple[int, int]:
         """Bring every worker to where the first one's checkpoint is: epochs done, and how often it was gone on from."""
         found = self._checkpoints.load() if self._checkpoints else None
-        epochs, restarts = (found.epochs, found.restarts + 1) if found else (0, 0)
+        epochs, restarts, tries = (found.epochs, found.restarts + 1, found.tries + 1) if found else (0, 0, 0)
+        rules.check_progress(epochs, tries)
         epochs, restarts = (int(number) for number in self._trainer.from_first(np.array([epochs, restarts], np.int64)))
         if restarts:
             mine = found.state if found else self._trainer.state()
             self._trainer.restore({name: self._trainer.from_first(value) for name, value in mine.items()})
-        self._save(epochs, restarts)  # a try that comes to no epoch's end is counted, too
+        self._save(epochs, restarts, tries)  # a try that comes to no epoch's end is counted, too
         return epochs, restarts
 
-    def _save(self, epochs: int, restarts: int) -> None:
+    def _save(self, epochs: int, restarts: int, tries: int = 0) -> None:
         if self._checkpoints:
-            self._checkpoints.save(Checkpoint(epochs, restarts, self._trainer.state()))
+            self._checkpoints.save(Checkpoint(epochs, restarts, tries, self._trainer.state()))
 
 
 def _strategy(workers: int) -> tf.distribute.Strategy | None:

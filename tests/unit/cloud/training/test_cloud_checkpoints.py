@@ -19,11 +19,11 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
 
 
 def test_what_was_saved_last_is_loaded(checkpoints: Checkpoints) -> None:
-    checkpoints.save(Checkpoint(1, 0, {"network/a": np.zeros(1)}))
-    checkpoints.save(Checkpoint(2, 1, STATE))
+    checkpoints.save(Checkpoint(1, 0, 0, {"network/a": np.zeros(1)}))
+    checkpoints.save(Checkpoint(2, 1, 3, STATE))
     found = checkpoints.load()
     assert found is not None
-    assert (found.epochs, found.restarts, set(found.state)) == (2, 1, set(STATE))
+    assert (found.epochs, found.restarts, found.tries, set(found.state)) == (2, 1, 3, set(STATE))
     for name, value in STATE.items():
         assert found.state[name].dtype == value.dtype
         assert np.array_equal(found.state[name], value)
@@ -31,14 +31,14 @@ def test_what_was_saved_last_is_loaded(checkpoints: Checkpoints) -> None:
 
 def test_there_is_none_at_the_beginning_nor_after_the_end(checkpoints: Checkpoints) -> None:
     assert checkpoints.load() is None
-    checkpoints.save(Checkpoint(1, 0, STATE))
+    checkpoints.save(Checkpoint(1, 0, 0, STATE))
     checkpoints.remove()
     assert checkpoints.load() is None
     checkpoints.remove()
 
 
 def test_another_run_and_another_training_do_not_go_on_from_it(checkpoints: Checkpoints) -> None:
-    checkpoints.save(Checkpoint(1, 0, STATE))
+    checkpoints.save(Checkpoint(1, 0, 0, STATE))
     folder = checkpoints.path.parent
     assert Checkpoints(folder, "other", "this training").load() is None
     assert Checkpoints(folder, "run", "with another seed").load() is None
@@ -46,7 +46,7 @@ def test_another_run_and_another_training_do_not_go_on_from_it(checkpoints: Chec
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
 def test_a_damaged_one_is_none(checkpoints: Checkpoints, damage: str) -> None:
-    checkpoints.save(Checkpoint(1, 0, STATE))
+    checkpoints.save(Checkpoint(1, 0, 0, STATE))
     data = bytearray(checkpoints.path.read_bytes())
     if damage == "flipped":
         data[len(data) // 2] ^= 1
@@ -56,12 +56,12 @@ def test_a_damaged_one_is_none(checkpoints: Checkpoints, damage: str) -> None:
 
 @pytest.mark.forks
 def test_a_kill_at_any_step_leaves_the_old_one_or_the_new_one(checkpoints: Checkpoints) -> None:
-    checkpoints.save(Checkpoint(1, 0, STATE))
+    checkpoints.save(Checkpoint(1, 0, 0, STATE))
 
     def back() -> None:
-        checkpoints.save(Checkpoint(1, 0, STATE))
+        checkpoints.save(Checkpoint(1, 0, 0, STATE))
 
-    for _ in each_kill(back, lambda: checkpoints.save(Checkpoint(2, 0, STATE))):
+    for _ in each_kill(back, lambda: checkpoints.save(Checkpoint(2, 0, 0, STATE))):
         found = checkpoints.load()
         assert found is not None
         assert found.epochs in {1, 2}

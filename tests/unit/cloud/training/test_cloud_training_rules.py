@@ -5,8 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud.training.entities import QuantisationLoss
-from cloud.training.rules import check_quantisation, choose_golden, default_epochs, epoch_order, margins, share_of
+from cloud.training.entities import NoProgress, QuantisationLoss
+from cloud.training.rules import (
+    MOST_TRIES,
+    check_progress,
+    check_quantisation,
+    choose_golden,
+    default_epochs,
+    epoch_order,
+    margins,
+    share_of,
+)
 
 
 @given(st.integers(1, 10**7), st.integers(1, 10**7))
@@ -77,3 +86,9 @@ def test_every_worker_and_every_repetition_computes_the_same_order_and_each_epoc
     assert np.array_equal(epoch_order(1, 3, 100, 3, 32), epoch_order(1, 3, 100, 3, 32))
     assert not np.array_equal(epoch_order(1, 3, 100, 3, 32), epoch_order(1, 4, 100, 3, 32))
     assert not np.array_equal(epoch_order(1, 3, 100, 3, 32), epoch_order(2, 3, 100, 3, 32))
+
+
+def test_a_training_that_is_always_cut_off_before_an_epochs_end_gives_up_in_the_end() -> None:
+    check_progress(3, MOST_TRIES)
+    with pytest.raises(NoProgress, match="after 3 epochs"):
+        check_progress(3, MOST_TRIES + 1)
