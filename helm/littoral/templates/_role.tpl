@@ -92,7 +92,7 @@ spec:
             httpGet: {path: /healthz, port: metrics}
             periodSeconds: 2
             timeoutSeconds: 5
-            failureThreshold: 60
+            failureThreshold: 90
           readinessProbe:
             httpGet: {path: /readyz, port: metrics}
             periodSeconds: 5
