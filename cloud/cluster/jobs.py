@@ -17,6 +17,19 @@ INDEX = "batch.kubernetes.io/job-completion-index"
 JOB_NAME = "batch.kubernetes.io/job-name"
 MOST_CHARACTERS = 1024
 
+FAILURES: Sequence[Mapping[str, Any]] = [
+    # Wrong usage, or refused for good: to repeat it changes nothing.
+    {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2, 65]}},
+    # It lost another worker: what counts is how that one ended.
+    {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [75]}},
+    # Its node is drained: no fault of the training.
+    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+]
+"""What a worker's end means for the Job, the first that fits; backoffLimit counts any other failure.
+
+The exit codes are those of `littoral train-worker`.
+"""
+
 
 def service(run: Object) -> Mapping[str, Any]:
     """The headless Service that gives each worker a name: the others find it before it is ready."""
@@ -45,8 +58,7 @@ def job(run: Object, workshop: Workshop) -> Mapping[str, Any]:
             "completions": workers,
             "parallelism": workers,
             "backoffLimit": run.spec["backoffLimit"],
-            # A node that is drained is no fault of the training.
-            "podFailurePolicy": {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]},
+            "podFailurePolicy": {"rules": FAILURES},
             "template": {"metadata": {"labels": _labels(run)}, "spec": _pod(run, workshop)},
         },
     }
@@ -159,7 +171,9 @@ def _container(run: Object, workshop: Workshop) -> Mapping[str, Any]:
 
 def _arguments(run: Object) -> Sequence[str]:
     spec = run.spec
-    arguments = ["train-worker", "--model", spec["model"], "--data", spec["data"], "--seed", str(spec["seed"])]
+    # One run registers once, however often it is repeated; another object of this name is another run.
+    arguments = ["train-worker", "--run", f"{run.name}.{run.uid}", "--model", spec["model"], "--data", spec["data"]]
+    arguments += ["--seed", str(spec["seed"])]
     if "epochs" in spec:
         arguments += ["--epochs", str(spec["epochs"])]
     return [*arguments, "--checkpoints", CHECKPOINTS] if "checkpoints" in spec else arguments
@@ -200,8 +214,13 @@ def _last_failure(workers: Sequence[Worker]) -> str:
     if not failed:
         return ""
     last = max(failed, key=lambda worker: (worker.ended, worker.index))
-    said = last.message.strip()[-MOST_CHARACTERS:] or "it said nothing"
-    return f"worker {last.index} ended with {last.exit_code}: {said}"
+    return f"worker {last.index} ended with {last.exit_code}: {_reason(last.message)}"
+
+
+def _reason(message: str) -> str:
+    """What a worker said when it ended: the reason in its JSON, or all of it where it was kept from saying that."""
+    told = [line["reason"] for line in _lines(message) if isinstance(line.get("reason"), str)]
+    return (told[-1] if told else message.strip())[-MOST_CHARACTERS:] or "it said nothing"
 
 
 def _progress(chief: str) -> str:

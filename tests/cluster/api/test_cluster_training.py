@@ -108,6 +108,25 @@ def test_a_failed_run_says_what_its_worker_said(live: Live, shore: Objects, run:
     assert (stalled["status"], stalled["reason"]) == ("True", "BackoffLimitExceeded")
 
 
+def test_what_repeating_does_not_mend_fails_at_once(live: Live, shore: Objects, run: str, pods: Pods) -> None:
+    shore.create(RUNS, SPEC, run)
+    live.until(lambda: set(pods.alive()) == {0, 1})
+    pods.end(0, 65, json.dumps({"event": "failed", "code": 65, "reason": "these are no images"}))
+    live.until(lambda: shore.status(RUNS, run).get("phase") == "Failed")
+    assert shore.status(RUNS, run)["message"] == "worker 0 ended with 65: these are no images"
+
+
+def test_a_worker_that_lost_another_is_replaced_and_not_counted(
+    live: Live, shore: Objects, run: str, pods: Pods
+) -> None:
+    shore.create(RUNS, SPEC | {"backoffLimit": 0}, run)
+    live.until(lambda: set(pods.alive()) == {0, 1})
+    before = pods.alive()[1].metadata.name
+    pods.end(1, 75)
+    live.until(lambda: 1 in pods.alive() and pods.alive()[1].metadata.name != before)
+    assert shore.status(RUNS, run)["phase"] != "Failed"
+
+
 def test_deleted_it_takes_its_job_with_it(
     live: Live, shore: Objects, run: str, batch: kubernetes.client.BatchV1Api
 ) -> None:

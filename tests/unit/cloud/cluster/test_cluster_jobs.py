@@ -52,11 +52,17 @@ def test_the_job_has_a_worker_for_each_index_and_goes_with_its_run() -> None:
 def test_a_run_says_what_to_train_and_the_installation_where() -> None:
     made = container(run(epochs=3, seed=7, checkpoints={"persistentVolumeClaim": "kept"}))
     assert " ".join(made["args"]) == (
-        "train-worker --model digits --data digits --seed 7 --epochs 3 --checkpoints /checkpoints"
+        f"train-worker --run train.{UID} --model digits --data digits --seed 7 --epochs 3 --checkpoints /checkpoints"
     )
     assert made["image"] == "littoral-training:0.1.0"
     assert {"name": "LITTORAL_API", "value": "http://littoral-api:8080"} in made["env"]
     assert container(run(image="mine:1"))["image"] == "mine:1"
+
+
+def test_what_repeating_does_not_mend_ends_the_job_and_a_lost_peer_is_not_counted_twice() -> None:
+    rules = jobs.job(run(), WORKSHOP)["spec"]["podFailurePolicy"]["rules"]
+    by_code = {code: rule["action"] for rule in rules for code in rule.get("onExitCodes", {}).get("values", ())}
+    assert by_code == {2: "FailJob", 65: "FailJob", 75: "Ignore"}
 
 
 def test_volumes_are_a_claim_or_a_nodes_folder() -> None:
@@ -103,6 +109,12 @@ def test_the_reason_of_a_failure_is_what_the_worker_said_that_failed_last() -> N
     assert told["message"] == "worker 1 ended with 137: OOMKilled"
     assert told["restarts"] == 7
     assert {one["reason"] for one in told["conditions"]} == {"BackoffLimitExceeded"}
+
+
+def test_a_workers_json_is_shown_as_its_reason() -> None:
+    said = '{"worker": 0, "event": "failed", "code": 65, "reason": "there is no MNIST in /data"}\n'
+    assert status(FAILED, Worker(0, 65, said))["message"] == "worker 0 ended with 65: there is no MNIST in /data"
+    assert status(FAILED, Worker(0, 1))["message"] == "worker 0 ended with 1: it said nothing"
 
 
 def test_a_run_that_was_restarted_still_says_why() -> None:
