@@ -33,7 +33,7 @@ def _inferred(fleet: Fleet) -> float:
     )
     address = next(it["status"]["podIP"] for it in pods["items"] if it["spec"]["nodeName"] == FRAGILE)
     said = fleet.cluster.on(FRAGILE, sys.executable, "-c", READ, address).out.splitlines()
-    return sum(float(line.split()[-1]) for line in said if line.startswith("littoral_edge_results_total"))
+    return sum(float(line.split()[-1]) for line in said if line.startswith("littoral_inferences_total"))
 
 
 def test_a_rollout_goes_on_without_a_node_that_is_cut_off_which_takes_the_model_when_it_is_back(cut: Fleet) -> None:
