@@ -89,7 +89,16 @@ class Hub:
         socket = self._folder / "docker.sock"
         places = {"data-root": self._folder / "docker", "exec-root": "/run/docker", "pidfile": "/run/docker.pid"}
         named = [f"--{key}={value}" for key, value in places.items()]
-        apart = ["nsenter", f"--net=/proc/self/fd/{self._outside}", "unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "sh"]
+        apart = [
+            "nsenter",
+            f"--net=/proc/self/fd/{self._outside}",
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            'mount -t tmpfs tmpfs /run && exec "$@"',
+            "sh",
+        ]
         alone = ["--iptables=false", "--bridge=none", f"--host=unix://{socket}", f"--group={group}"]
         self._daemons.start("dockerd", [*apart, "dockerd", *alone, *named], inherited=[self._outside])
         asked = ["docker", "--host", f"unix://{socket}", "version"]

@@ -22,6 +22,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def images(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The images of this working copy are on all nodes. LITTORAL_TEST_IMAGES keeps their archive for further runs."""
+    if os.environ.get("LITTORAL_TEST_KUBECONFIG"):
+        return  # they are there, or in a registry that it pulls from
     folder = tmp_path_factory.mktemp("images")
     archive = Path(os.environ.get("LITTORAL_TEST_IMAGES", folder / "images.tar"))
     if not archive.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,7 @@ from tests.waiting import until
 CLOUD = "littoral"
 EDGE = "littoral-edge"
 PORT = 30080
-SAFE, FRAGILE = "alpha", "beta"
-"""Database and broker are on the first node, for the second one is cut off."""
+PULL = "IfNotPresent" if os.environ.get("LITTORAL_TEST_KUBECONFIG") else "Never"
 PASSWORD = "onlyoftests"
 MODEL = "digits"
 ENDED = ("Succeeded", "Failed", "Aborted")
@@ -33,6 +33,8 @@ class Fleet:
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self.cluster = cluster
+        # Database and broker are on the first node; it is the second one that is cut off.
+        self.safe, self.fragile = cluster.nodes[:2]
         self._folder = folder
 
     def kubectl(self, *arguments: str, told: str | None = None) -> str:
@@ -81,7 +83,7 @@ class Fleet:
     @property
     def api(self) -> str:
         """The address of the cloud's API for who is outside of the cluster."""
-        nodes = json.loads(self.kubectl("get", "node", SAFE, "-o", "json"))
+        nodes = json.loads(self.kubectl("get", "node", self.safe, "-o", "json"))
         address = next(it["address"] for it in nodes["status"]["addresses"] if it["type"] == "InternalIP")
         return f"http://{address}:{PORT}"
 
@@ -92,7 +94,15 @@ class Fleet:
     def install(self) -> None:
         """Install both charts as docs/kubernetes.md says."""
         self._make_secrets()
-        self.helm("-n", CLOUD, "install", "littoral", str(HELM / "littoral"), "-f", self._values("cloud", CLOUD_VALUES))
+        self.helm(
+            "-n",
+            CLOUD,
+            "install",
+            "littoral",
+            str(HELM / "littoral"),
+            "-f",
+            self._values("cloud", _cloud_values(self.safe)),
+        )
         for node in self.cluster.nodes:
             self.kubectl("label", "node", node, "littoral.dev/edge=true", "littoral.dev/site=harbour")
         self.helm(
@@ -182,16 +192,19 @@ def _secret(name: str, **content: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": content}
 
 
-def _bundled(name: str) -> dict[str, Any]:
-    pinned = {"kubernetes.io/hostname": SAFE}
+def _bundled(name: str, node: str) -> dict[str, Any]:
+    pinned = {"kubernetes.io/hostname": node}
     return {"image": f"littoral-{name}:{NOW}", "persistence": {"enabled": False}, "nodeSelector": pinned}
 
 
-CLOUD_VALUES = {
-    "imagePullPolicy": "Never",
-    "mosquitto": _bundled("mosquitto"),
-    "postgresql": _bundled("postgresql"),
-    "api": {"autoscaling": {"enabled": False}, "service": {"type": "NodePort", "nodePort": PORT}},
-    "ingest": {"autoscaling": {"enabled": False}},
-}
-EDGE_VALUES = {"imagePullPolicy": "Never", "labels": {}}
+def _cloud_values(node: str) -> dict[str, Any]:
+    return {
+        "imagePullPolicy": PULL,
+        "mosquitto": _bundled("mosquitto", node),
+        "postgresql": _bundled("postgresql", node),
+        "api": {"autoscaling": {"enabled": False}, "service": {"type": "NodePort", "nodePort": PORT}},
+        "ingest": {"autoscaling": {"enabled": False}},
+    }
+
+
+EDGE_VALUES = {"imagePullPolicy": PULL}

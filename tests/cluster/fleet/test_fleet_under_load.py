@@ -10,7 +10,6 @@ from tests.cluster.fleet.fleet_kit import CLOUD, EDGE, Fleet
 from tests.cluster.fleet.images_kit import NEXT, NOW
 from tests.waiting import until
 
-BALANCED = {"alpha": (0, 0), "beta": (0, 0)}
 COMPONENT = "app.kubernetes.io/component"
 AGENTS = "app.kubernetes.io/name=littoral-edge"
 RELEASES = {"littoral": CLOUD, "littoral-edge": EDGE}
@@ -41,7 +40,7 @@ def test_an_upgrade_of_both_charts_and_its_rollback_lose_and_double_nothing(fed:
     fed.rolled_out()
     until(lambda: _tags(fed) == {NOW})
 
-    assert sensors_kit.books(fed) == BALANCED
+    assert set(sensors_kit.books(fed).values()) == {(0, 0)}
 
 
 def test_an_ingest_the_controller_and_an_agent_are_killed_and_the_rollout_goes_on(fed: Fleet) -> None:
@@ -55,4 +54,4 @@ def test_an_ingest_the_controller_and_an_agent_are_killed_and_the_rollout_goes_o
 
     fed.succeeded("killed")
     assert set(fed.versions().values()) == {version}
-    assert sensors_kit.books(fed) == BALANCED
+    assert set(sensors_kit.books(fed).values()) == {(0, 0)}
