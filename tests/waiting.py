@@ -5,8 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from cloud.foundation.database import Database
+
 
 async def eventually(holds: Callable[[], bool]) -> None:
     """Return once it holds; the test's own time limit is the only one."""
     while not holds():  # noqa: ASYNC110 - a test looks from outside
         await asyncio.sleep(0.005)
+
+
+def blocked(database: Database) -> int:
+    """How many transactions on this PostgreSQL database wait for another's lock."""
+    ours = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with database.reading() as connection:
+        return int(connection.exec_driver_sql(ours).scalar_one())
