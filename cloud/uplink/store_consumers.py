@@ -31,6 +31,12 @@ def exists(connection: Connection, name: str) -> bool:
     return connection.execute(select(consumers.c.name).where(consumers.c.name == name)).one_or_none() is not None
 
 
+def hold(connection: Connection, name: str) -> bool:
+    """Whether there is a consumer of this name; if so nobody forgets it until the transaction ends."""
+    wanted = select(consumers.c.name).where(consumers.c.name == name).with_for_update(read=True)
+    return connection.execute(wanted).one_or_none() is not None
+
+
 def pass_all(connection: Connection, name: str, now_ms: int) -> None:
     """Put a new consumer behind everything that is stored."""
     now = select(literal(name), streams.c.id, streams.c.watermark, literal(now_ms)).where(streams.c.watermark > 0)
@@ -39,8 +45,9 @@ def pass_all(connection: Connection, name: str, now_ms: int) -> None:
 
 def remove(connection: Connection, name: str) -> None:
     """Forget a consumer and its positions."""
-    connection.execute(delete(positions).where(positions.c.consumer == name))
+    # The consumer goes first: this waits for whoever moves its positions now, so that none is left for its successor.
     connection.execute(delete(consumers).where(consumers.c.name == name))
+    connection.execute(delete(positions).where(positions.c.consumer == name))
 
 
 def every(connection: Connection) -> list[Consumer]:
