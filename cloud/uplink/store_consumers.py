@@ -10,6 +10,7 @@ from cloud.uplink.consuming import Consumer, Lag
 from cloud.uplink.inserting import insert, insert_new
 from cloud.uplink.questions import Row
 from cloud.uplink.store_queries import ROW
+from cloud.uplink.summing import total
 from cloud.uplink.tables import consumers, positions, results, streams
 
 _FORWARD = (
@@ -52,7 +53,7 @@ def remove(connection: Connection, name: str) -> None:
 
 def every(connection: Connection) -> list[Consumer]:
     """All consumers, by name."""
-    behind = func.coalesce(func.sum(streams.c.watermark - _seq), 0)
+    behind = total(streams.c.watermark - _seq)
     here = and_(positions.c.consumer == consumers.c.name, positions.c.stream == streams.c.id)
     wanted = (
         select(consumers.c.name, consumers.c.created_ms, behind)
