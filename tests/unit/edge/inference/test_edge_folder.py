@@ -93,6 +93,24 @@ def test_files_that_hold_no_frames_are_set_aside_and_those_behind_them_go_on(tmp
     assert (tmp_path / "in" / REFUSED / "a.raw").read_bytes() == b"abc"
 
 
+def test_a_file_with_a_name_too_long_to_number_is_set_aside_and_those_behind_it_go_on(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / ("a" * 250)).write_bytes(bytes(4))
+    put(tmp_path / "in", "b.raw", 7)
+    live(tmp_path, is_empty)
+    assert results(tmp_path) == [(1, 7)]
+    assert (tmp_path / "in" / REFUSED / ("a" * 250)).exists()
+
+
+def test_a_file_that_cannot_be_read_is_set_aside_and_those_behind_it_go_on(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.raw").symlink_to("/proc/self/mem")  # whoever reads it, its first byte is an input/output error
+    put(tmp_path / "in", "b.raw", 7)
+    live(tmp_path, is_empty)
+    assert results(tmp_path) == [(1, 7)]
+    assert (tmp_path / "in" / REFUSED / "a.raw").is_symlink()
+
+
 def test_a_file_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / ".half.raw").write_bytes(bytes(4))
