@@ -54,7 +54,7 @@ class Uplink:
         self._keep_alive = keep_alive
         self._wake = asyncio.Event()
         self._telemetry: Telemetry | None = None
-        self._news: dict[str, UplinkMessage] = {}  # by kind, the newest that is not yet sent
+        self._news: dict[tuple[str, str], UplinkMessage] = {}  # by kind and slot, the newest that is not yet sent
         self._stream: Stream | None = None
         self.spare: Spare | None = None
         self._log = log.bind(device=device, server=target)
@@ -70,8 +70,8 @@ class Uplink:
         self._wake.set()
 
     def offer(self, news: UplinkMessage) -> None:
-        """Send it when the stream can; a newer one of its kind replaces one not yet sent. Not acknowledged."""
-        self._news[news.WhichOneof("body") or ""] = news
+        """Send it when the stream can; a newer one of its kind and slot replaces one not yet sent. Not acknowledged."""
+        self._news[_subject(news)] = news
         self._wake.set()
 
     def nudge(self) -> None:
@@ -116,6 +116,17 @@ class Uplink:
             news.append(UplinkMessage(telemetry=self._telemetry))
             self._telemetry = None
         return news
+
+
+def _subject(news: UplinkMessage) -> tuple[str, str]:
+    """Its kind, and the slot that it speaks of: what one slot tells must not take another's place."""
+    match kind := news.WhichOneof("body"):
+        case "drift":
+            return kind, news.drift.slot
+        case "comparison":
+            return kind, news.comparison.slot
+        case _:
+            return kind or "", ""
 
 
 def _options(keep_alive: KeepAlive) -> list[tuple[str, int]]:
