@@ -67,7 +67,7 @@ def ends(settings: EdgeSettings, inference: Inference | BySlot) -> Ends:
         found.add(webhook.sink, slots, webhook.run)
     if settings.home_assistant:
         address = Address.parse(settings.local_broker)
-        home = HomeAssistant(address, settings.home_assistant, settings.id, lambda: slots.main.blueprint)
+        home = HomeAssistant(address, settings.home_assistant, settings.id, slots.serving)
         slots.on_results(home.offer)
         found.do("results to home assistant", home.run)
     if settings.local_broker and (settings.frames_topic or settings.results_topic):
