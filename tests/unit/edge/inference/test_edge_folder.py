@@ -104,7 +104,9 @@ def test_a_file_with_a_name_too_long_to_number_is_set_aside_and_those_behind_it_
 
 def test_a_file_that_cannot_be_read_is_set_aside_and_those_behind_it_go_on(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.raw").symlink_to("/proc/self/mem")  # whoever reads it, its first byte is an input/output error
+    (tmp_path / "in" / "a.raw").symlink_to(
+        "/proc/self/mem"
+    )  # whoever reads it, its first byte is an input/output error
     put(tmp_path / "in", "b.raw", 7)
     live(tmp_path, is_empty)
     assert results(tmp_path) == [(1, 7)]
