@@ -222,11 +222,24 @@ class _Process:
         rooms = self._rooms
         if "controller" in self._roles:
             self._background("fleet messages", FleetMessages(link, rooms.fleet).run())
-            self._background("controller", Controller(rooms.rollouts).run())
+            controller = Controller(rooms.rollouts)
+            self._background("controller", controller.run())
             self._count_rollouts()
+            if self._settings.cluster:
+                self._follow_cluster(controller)
         if "publisher" in self._roles:
             self._background("metadata", MetadataPublisher(link, rooms.trust).run())
             self._background("publisher", Publisher(link, rooms.registry, rooms.fleet).run())
+
+    def _follow_cluster(self, controller: Controller) -> None:
+        from cloud.cluster.entities import Workshop  # noqa: PLC0415 - 50 MB that only a cluster's controller needs
+        from cloud.cluster.operator import Operator  # noqa: PLC0415
+
+        settings, rooms = self._settings, self._rooms
+        workshop = Workshop(settings.training_image, settings.training_account, settings.api)
+        operator = Operator(rooms.rollouts, rooms.fleet, workshop, settings.cluster_namespace)
+        controller.listeners.append(operator.lead)
+        self._background("cluster", operator.run())
 
     def _count_rollouts(self) -> None:
         states = RolloutStates(self._rooms.rollouts.counts)
