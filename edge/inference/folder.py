@@ -114,6 +114,8 @@ class Folder:
     async def _hand_over(self, intake: Intake, taken: Taken, pixels: NDArray[np.uint8]) -> None:
         captured = np.full(taken.count, time.time_ns() // 1000, np.int64)
         await self._inference.hand_over(intake, FrameRun(taken.first_frame, pixels, captured, time.monotonic_ns()))
+        if intake.accepted < taken.last_frame:
+            await finished(self._refuse, taken.path, "its frames are none for the model that serves now")
 
     async def _serving(self) -> Blueprint:
         """The model that serves, once there is one."""
