@@ -92,7 +92,7 @@ spec:
             httpGet: {path: /healthz, port: metrics}
             periodSeconds: 2
             timeoutSeconds: 5
-            failureThreshold: 60
+            failureThreshold: 90
           readinessProbe:
             httpGet: {path: /readyz, port: metrics}
             periodSeconds: 5
@@ -116,9 +116,6 @@ spec:
             - {name: data, mountPath: /var/lib/littoral}
             - {name: tmp, mountPath: /tmp}
             - {name: keys, mountPath: /var/run/littoral/keys, readOnly: true}
-            {{- if and (has .role (list "api" "ingest")) $root.Values.samples.existingClaim }}
-            - {name: samples, mountPath: /var/lib/littoral/samples}
-            {{- end }}
       volumes:
         - name: data
           emptyDir: {}
@@ -128,11 +125,6 @@ spec:
           secret:
             secretName: {{ $root.Values.signingKeys.existingSecret }}
             defaultMode: 0440
-        {{- if and (has .role (list "api" "ingest")) $root.Values.samples.existingClaim }}
-        - name: samples
-          persistentVolumeClaim:
-            claimName: {{ $root.Values.samples.existingClaim }}
-        {{- end }}
 {{- end }}
 
 {{/* A role's settings. */}}
