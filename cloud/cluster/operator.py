@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 
@@ -28,6 +29,9 @@ NODES_S = 60.0
 """All nodes are read so often: of one that went while nobody watched there is no event."""
 
 log = structlog.get_logger()
+
+# That signals are not kopf's is what we want: nobody needs to be warned of it.
+logging.getLogger("kopf._core.reactor.running").addFilter(lambda record: "OS signals" not in record.getMessage())
 
 
 class Operator:
