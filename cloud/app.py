@@ -35,7 +35,6 @@ from cloud.identity import routes as identity_routes
 from cloud.identity.service import Identity
 from cloud.identity.trust import FleetTrust
 from cloud.registry import routes as registry_routes
-from cloud.registry.blobs import Blobs
 from cloud.registry.entities import UnknownModel
 from cloud.registry.kept import kept
 from cloud.registry.service import Registry
@@ -44,8 +43,8 @@ from cloud.rollouts.controller import Controller
 from cloud.rollouts.metrics import RolloutStates
 from cloud.rollouts.service import Rollouts
 from cloud.routes import create_api
+from cloud.samples import kept as samples_kept
 from cloud.samples import routes as samples_routes
-from cloud.samples.partials import Partials
 from cloud.samples.retention import SampleRetention
 from cloud.samples.rpc import SampleStreams
 from cloud.samples.service import Samples
@@ -114,8 +113,7 @@ def compose(settings: CloudSettings) -> Iterator[Rooms]:
     drifts = Drifts(database, registry, thresholds)
     shadows = Shadows(database, registry, fleet, identity.sign, settings.deployment_days)
     ingest = Ingest(database, known_versions(registry))
-    frames, partials = Blobs(settings.samples / "frames"), Partials(settings.samples / "partials")
-    samples = Samples(database, registry, fleet, frames, partials)
+    samples = Samples(database, registry, fleet, *samples_kept.kept(settings, database))
     try:
         yield Rooms(database, trust, registry, fleet, rollouts, ingest, drifts, shadows, samples)
     finally:

@@ -32,6 +32,7 @@ from edge.inference import local as local_ends
 from edge.inference import operators
 from edge.inference.by_slot import BySlot
 from edge.inference.entities import Limits as InferenceLimits
+from edge.inference.local import Ends
 from edge.inference.rpc import Ports, SocketUnusable, frames_server
 from edge.inference.service import Inference
 from edge.models.entities import WrongStep
@@ -325,7 +326,8 @@ async def _work(rooms: _Rooms, settings: EdgeSettings, stop: asyncio.Event) -> N
         ports = Ports(settings.infer_http_port, settings.infer_grpc_port)
         await doors.enter_async_context(frames_server(rooms.inference, frames, ports))
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work, name=name) for name, work in _tasks(rooms, settings).items()]
+            ends = local_ends.ends(settings, rooms.inference)
+            tasks = [group.create_task(work, name=name) for name, work in _tasks(rooms, settings, ends).items()]
             log.info("agent ready", frames=str(frames), broker=settings.broker, uplink=settings.uplink)
             sd_notify.notify(sd_notify.READY)
             await stop.wait()
@@ -337,10 +339,10 @@ async def _work(rooms: _Rooms, settings: EdgeSettings, stop: asyncio.Event) -> N
                 task.cancel()
 
 
-def _tasks(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, Any, None]]:
+def _tasks(rooms: _Rooms, settings: EdgeSettings, ends: Ends) -> dict[str, Coroutine[Any, Any, None]]:
     telemetry = offer_regularly(rooms.reporter, rooms.uplink.offer_telemetry, settings.telemetry_s)
     return {
-        **local_ends.tasks(settings, rooms.inference),
+        **ends.tasks,
         **rooms.challenger.tasks(),
         **({f"drift {slot.name}": slot.drift.run() for slot in rooms.slots} if settings.drift_s else {}),
         **{name: work for slot in rooms.slots for name, work in slot.tasks().items()},
@@ -351,19 +353,19 @@ def _tasks(rooms: _Rooms, settings: EdgeSettings) -> dict[str, Coroutine[Any, An
         "reports": rooms.reports.run(),
         "telemetry": telemetry,
         "health": rooms.health.run(),
-        **_monitor(rooms, settings.monitor),
+        **_monitor(rooms, settings.monitor, ends),
         "status": local.serve(settings.dir / local.STATUS_SOCKET, rooms.reporter.status),
         "orders": local.take_orders(settings.dir / local.ORDERS_SOCKET, _orders(rooms)),
     }
 
 
-def _monitor(rooms: _Rooms, address: str) -> dict[str, Coroutine[Any, Any, None]]:
+def _monitor(rooms: _Rooms, address: str, ends: Ends) -> dict[str, Coroutine[Any, Any, None]]:
     if not address:
         return {}
     from edge.reporting import monitor  # noqa: PLC0415 - its library takes memory that a device without it keeps
 
     host, _, port = address.rpartition(":")
-    return {"monitor": monitor.serve(host.strip("[]"), int(port), rooms.health, rooms.parts)}
+    return {"monitor": monitor.serve(host.strip("[]"), int(port), rooms.health, rooms.parts, ends.sinks)}
 
 
 def _orders(rooms: _Rooms) -> dict[str, local.Order]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge.foundation import memory
 from edge.foundation.settings import EdgeSettings
 from edge.operating import commands
 from protos.kit import logs, settings
@@ -46,6 +47,7 @@ def run(config: Path | None, **flags: object) -> None:
     """Run the agent until SIGTERM or SIGINT. One agent a data folder."""
     chosen = settings.load(EdgeSettings, config, flags)
     logs.configure(chosen.log_level)
+    memory.give_back()
     # Libraries' temporary files lie there, too: a device's /tmp may be read-only, or small.
     tempfile.tempdir = str(chosen.dir.absolute())
     # Imported here: grpc and numpy take half a second, for which --help need not wait.

@@ -29,7 +29,7 @@ class CloudSettings(BaseSettings):
     )
     artifacts: Literal["folder", "database"] = Field(
         default="folder",
-        description="Where the models' files are kept: folder (in dir), database (for replicas that share no folder).",
+        description="Where models' files and samples' frames are: folder (in dir), database (for replicas).",
     )
     broker: str = Field(
         default="", description="MQTT broker as mqtt://[user:password@]host:port; empty: the embedded one."

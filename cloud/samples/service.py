@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from cloud.fleet.entities import UnknownDevice
 from cloud.fleet.service import Fleet
 from cloud.foundation.database import Database, Transaction
-from cloud.registry.blobs import Blobs
 from cloud.registry.entities import UnknownArtifact, UnknownModel
 from cloud.registry.service import Registry
 from cloud.samples import rules, store
@@ -28,7 +27,7 @@ from cloud.samples.entities import (
     UnknownSample,
     Wanted,
 )
-from cloud.samples.partials import Partials
+from cloud.samples.kept import Frames, Parts
 
 DAY_S = 86_400
 PARTIAL_S = 7 * DAY_S
@@ -43,12 +42,12 @@ STORED = Answer(stored=True)
 class Samples:
     """Policies, and the samples that devices send by them."""
 
-    def __init__(self, database: Database, registry: Registry, fleet: Fleet, blobs: Blobs, partials: Partials) -> None:
+    def __init__(self, database: Database, registry: Registry, fleet: Fleet, frames: Frames, parts: Parts) -> None:
         self._database = database
         self._registry = registry
         self._fleet = fleet
-        self._blobs = blobs
-        self._partials = partials
+        self._frames = frames
+        self._parts = parts
         self._known: dict[bytes, Known] = {}
 
     def policies(self) -> list[Policy]:
@@ -83,16 +82,16 @@ class Samples:
             return Answer(refused=problem)
         if self._add(device, offer, now_ms):
             return STORED
-        return Answer(offset=min(self._partials.length(device, offer.digest), offer.size - 1))
+        return Answer(offset=min(self._parts.length(device, offer.digest), offer.size - 1))
 
     def piece(self, device: str, offer: Offer, offset: int, data: bytes, now_ms: int) -> Answer:
         """Part of a frame that the device was asked for. The last one makes the sample durable."""
         if self._add(device, offer, now_ms):  # meanwhile it came another way
             return STORED
-        length = self._partials.length(device, offer.digest)
+        length = self._parts.length(device, offer.digest)
         if offset > length or offset + len(data) > offer.size:
             return Answer(offset=length)
-        length = self._partials.write(device, offer.digest, offset, data)
+        length = self._parts.write(device, offer.digest, offset, data)
         if length < offer.size:
             return Answer(offset=length)
         return self._complete(device, offer, now_ms)
@@ -113,7 +112,7 @@ class Samples:
     def frame(self, sample: Sample) -> bytes:
         """The frame's bytes, raw pixels. Raises UnknownSample."""
         try:
-            return self._blobs.read(sample.offer.digest, 0, -1)
+            return self._frames.read(sample.offer.digest)
         except UnknownArtifact as error:
             raise UnknownSample(f"the frame of sample {sample.id} is no longer kept") from error
 
@@ -137,27 +136,27 @@ class Samples:
             dropped += gone
         while most_bytes and self.totals().bytes > most_bytes:
             dropped += self._drop_oldest()
-        self._partials.drop_older_than(now_ms / 1000 - PARTIAL_S)
-        self._blobs.remove_unfinished(now_ms / 1000 - ORPHAN_S)
-        self._drop_orphans(self._blobs.older_than(now_ms / 1000 - ORPHAN_S))
+        self._parts.drop_older_than(now_ms / 1000 - PARTIAL_S)
+        self._frames.remove_unfinished(now_ms / 1000 - ORPHAN_S)
+        self._drop_orphans(self._frames.older_than(now_ms / 1000 - ORPHAN_S))
         return dropped
 
     def _complete(self, device: str, offer: Offer, now_ms: int) -> Answer:
-        data = self._partials.read(device, offer.digest)
+        data = self._parts.read(device, offer.digest)
         if hashlib.sha256(data).digest() != offer.digest:
-            self._partials.drop(device, offer.digest)
+            self._parts.drop(device, offer.digest)
             return Answer(wrong=True)
         while not self._add(device, offer, now_ms):  # retention may remove a file between its writing and its row
-            self._blobs.put(data)
-        self._partials.drop(device, offer.digest)
+            self._frames.put(data)
+        self._parts.drop(device, offer.digest)
         return STORED
 
     def _add(self, device: str, offer: Offer, now_ms: int) -> bool:
         """Keep a sample's row if its file is there."""
-        if self._blobs.size(offer.digest) != offer.size:
+        if self._frames.size(offer.digest) != offer.size:
             return False
         with self._database.transaction() as connection:
-            there = self._blobs.size(offer.digest) == offer.size
+            there = self._frames.size(offer.digest, connection) == offer.size
             if there:
                 store.add(connection, device, offer, now_ms)
         return there
@@ -179,7 +178,7 @@ class Samples:
 
     def _remove_unused(self, connection: Transaction, digests: Sequence[bytes]) -> None:
         for digest in set(digests) - store.in_use(connection, digests):
-            self._blobs.remove(digest)
+            self._frames.remove(digest, connection)
 
     def _labels(self, devices: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
         if len(devices) > 1:

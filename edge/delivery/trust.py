@@ -17,7 +17,7 @@ from tuf.api.exceptions import DownloadError, ExpiredMetadataError, RepositoryEr
 from edge.delivery.entities import NotDelivered, Rejected
 from edge.delivery.trust_client import Bridge, Keys, Verified, expires_ms, refresh
 from edge.delivery.trust_sources import Source
-from edge.foundation import clock
+from edge.foundation import clock, disk
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
@@ -166,6 +166,9 @@ class Trust:
         except RepositoryError as error:
             self._problem = f"metadata is not believed: {error}"
             raise NotDelivered(self._problem) from error
+        except OSError as error:
+            self._problem = f"metadata is not stored: {disk.told(error)}"
+            raise
         finally:
             self._expires_ms = await asyncio.to_thread(expires_ms, self._folder)
         if clock.at_least(self._clock_ms()) >= verified.expires_ms:

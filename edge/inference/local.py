@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from edge.inference.home_assistant import HomeAssistant
 from edge.inference.mqtt import FramesTopic, to_topic
 from edge.inference.sensor import Reading, Sensor
 from edge.inference.service import Inference
-from edge.inference.sinks import Sink, Write, to_file
+from edge.inference.sinks import Sink, to_file
 from protos.kit.link import Address, Link
 
 FOLDER_SOURCE = "folder"
@@ -23,53 +24,67 @@ SENSOR_BOOKMARK = "sensor.json"
 CAMERA_SOURCE = "camera"
 CAMERA_BOOKMARK = "camera.json"
 
+_Task = Coroutine[Any, Any, None]
 
-def tasks(settings: EdgeSettings, inference: Inference | BySlot) -> dict[str, Coroutine[Any, Any, None]]:
-    """What is to run beside the agent, by name; each until it is cancelled."""
-    slots = BySlot.of_one(inference)
-    wanted: dict[str, Coroutine[Any, Any, None]] = {}
-    if settings.watch != Path():
-        wanted["watched folder"] = Folder(
-            settings.watch.expanduser(), FOLDER_SOURCE, slots.of(settings.watch_slot)
-        ).run()
-    if settings.sensor != Path():
-        columns = [int(column) - 1 for column in filter(None, settings.sensor_columns.split(","))]
-        reading = Reading(settings.sensor.expanduser(), settings.sensor_hop, columns, settings.sensor_baud)
-        wanted["sensor"] = Sensor(
-            reading, SENSOR_SOURCE, slots.of(settings.sensor_slot), settings.dir / SENSOR_BOOKMARK
-        ).run()
-    if settings.camera:
-        from edge.inference.camera import Camera  # noqa: PLC0415 - OpenCV is an extra, and large
 
-        wanted["camera"] = Camera(
-            settings.camera, CAMERA_SOURCE, slots.of(settings.camera_slot), settings.dir / CAMERA_BOOKMARK
-        ).run()
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Where frames come from and results go, by name. tasks: to run beside the agent, each until it is cancelled."""
+
+    tasks: dict[str, _Task] = field(default_factory=dict)
+    sinks: dict[str, Sink] = field(default_factory=dict)
+
+    def add(self, sink: Sink, slots: BySlot, task: _Task) -> None:
+        """A sink of the results of all slots, and what runs it."""
+        slots.on_results(sink.offer)
+        self.sinks[sink.name] = sink
+        self.tasks[f"results to {sink.name}"] = task
+
+
+def ends(settings: EdgeSettings, inference: Inference | BySlot) -> Ends:
+    """What the settings ask for."""
+    found, slots = Ends(), BySlot.of_one(inference)
+    found.tasks.update(_sources(settings, slots))
     if settings.results_file != Path():
-        wanted["results to a file"] = _sink("file", to_file(settings.results_file.expanduser()), slots)
+        sink = Sink("file", to_file(settings.results_file.expanduser()))
+        found.add(sink, slots, sink.run())
     if settings.webhook:
         from edge.inference.webhook import Webhook  # noqa: PLC0415 - aiohttp takes 11 MB, where it is asked for
 
         webhook = Webhook(settings.webhook, settings.webhook_token, settings.id, settings.webhook_timeout_s)
-        slots.on_results(webhook.sink.offer)
-        wanted["results to a webhook"] = webhook.run()
+        found.add(webhook.sink, slots, webhook.run())
     if settings.home_assistant:
         address = Address.parse(settings.local_broker)
         home = HomeAssistant(address, settings.home_assistant, settings.id, lambda: slots.main.blueprint)
         slots.on_results(home.offer)
-        wanted["results to home assistant"] = home.run()
+        found.tasks["results to home assistant"] = home.run()
     if settings.local_broker and (settings.frames_topic or settings.results_topic):
-        link = Link(Address.parse(settings.local_broker), f"littoral-{settings.id}-local")
-        wanted["local broker"] = link.run()
-        if settings.frames_topic:
-            wanted["frames from a topic"] = FramesTopic(
-                link, settings.frames_topic, TOPIC_SOURCE, slots.of(settings.frames_slot)
-            ).run()
-        if settings.results_topic:
-            wanted["results to a topic"] = _sink("topic", to_topic(link, settings.results_topic), slots)
-    return wanted
+        _local_broker(settings, slots, found)
+    return found
 
 
-def _sink(name: str, write: Write, slots: BySlot) -> Coroutine[Any, Any, None]:
-    sink = Sink(name, write)
-    slots.on_results(sink.offer)
-    return sink.run()
+def _sources(settings: EdgeSettings, slots: BySlot) -> Iterator[tuple[str, _Task]]:
+    if settings.watch != Path():
+        watched = settings.watch.expanduser()
+        yield "watched folder", Folder(watched, FOLDER_SOURCE, slots.of(settings.watch_slot)).run()
+    if settings.sensor != Path():
+        columns = [int(column) - 1 for column in filter(None, settings.sensor_columns.split(","))]
+        reading = Reading(settings.sensor.expanduser(), settings.sensor_hop, columns, settings.sensor_baud)
+        bookmark = settings.dir / SENSOR_BOOKMARK
+        yield "sensor", Sensor(reading, SENSOR_SOURCE, slots.of(settings.sensor_slot), bookmark).run()
+    if settings.camera:
+        from edge.inference.camera import Camera  # noqa: PLC0415 - OpenCV is an extra, and large
+
+        bookmark = settings.dir / CAMERA_BOOKMARK
+        yield "camera", Camera(settings.camera, CAMERA_SOURCE, slots.of(settings.camera_slot), bookmark).run()
+
+
+def _local_broker(settings: EdgeSettings, slots: BySlot, found: Ends) -> None:
+    link = Link(Address.parse(settings.local_broker), f"littoral-{settings.id}-local")
+    found.tasks["local broker"] = link.run()
+    if settings.frames_topic:
+        slot = slots.of(settings.frames_slot)
+        found.tasks["frames from a topic"] = FramesTopic(link, settings.frames_topic, TOPIC_SOURCE, slot).run()
+    if settings.results_topic:
+        sink = Sink("topic", to_topic(link, settings.results_topic))
+        found.add(sink, slots, sink.run())

@@ -48,7 +48,7 @@ class Sink:
 
     def __init__(self, name: str, write: Write) -> None:
         self.dropped = 0
-        self._name = name
+        self.name = name
         self._write = write
         self._waiting: deque[NewBatch] = deque()
         self._bell = asyncio.Event()
@@ -81,7 +81,7 @@ class Sink:
         now = asyncio.get_running_loop().time()
         if now - self._complained >= COMPLAIN_S:
             self._complained = now
-            log.warning("a sink loses results", sink=self._name, lost_batches=self.dropped, reason=reason)
+            log.warning("a sink loses results", sink=self.name, lost_batches=self.dropped, reason=reason)
 
 
 def to_file(path: Path) -> Write:

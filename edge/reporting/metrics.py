@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import (
@@ -17,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from edge.foundation.version import agent_version
 from edge.inference.service import Inference
+from edge.inference.sinks import Sink
 from edge.reporting.service import Parts
 from edge.update.entities import State
 from edge.update.service import Updater
@@ -24,11 +26,15 @@ from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import State as UplinkState
 from protos.kit.latency import BOUNDS_US
 
+SLOT = "slot"
 
-def registry(parts: Parts) -> CollectorRegistry:
-    """All that a scrape of this agent returns, its process and its Python included."""
+_Family = TypeVar("_Family", CounterMetricFamily, GaugeMetricFamily)
+
+
+def registry(parts: Parts, sinks: Mapping[str, Sink]) -> CollectorRegistry:
+    """All that a scrape of this agent returns, its process and its Python included. sinks: by name."""
     made = CollectorRegistry()
-    made.register(_Agent(parts))
+    made.register(_Agent(parts, sinks))
     for own in (ProcessCollector, PlatformCollector, GCCollector):
         own(registry=made)
     return made
@@ -37,32 +43,51 @@ def registry(parts: Parts) -> CollectorRegistry:
 class _Agent(Collector):
     """Reads the parts; changes nothing, and never waits for the event loop."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, sinks: Mapping[str, Sink]) -> None:
         self._parts = parts
+        self._sinks = sinks
 
     def collect(self) -> Iterator[Metric]:
         """Every metric of ours."""
         yield InfoMetricFamily("littoral_agent", "The agent.", {"version": agent_version()})
-        yield from _inference(self._parts.inference)
+        yield from _inference({name: slot.inference for name, slot in self._parts.slots.items()})
         yield from _outbox(self._parts.outbox)
         is_streaming = self._parts.uplink() == UplinkState.STREAMING
         yield GaugeMetricFamily("littoral_uplink_streaming", "1 while results flow to the cloud.", is_streaming)
-        yield from _update(self._parts.updater)
+        yield from _update({name: slot.updater for name, slot in self._parts.slots.items()})
+        yield _each(
+            CounterMetricFamily("littoral_sink_lost_batches", "Results that a sink lost.", labels=["sink"]),
+            {name: sink.dropped for name, sink in self._sinks.items()},
+        )
         yield GaugeMetricFamily("littoral_alarms", "What a person should look at.", len(self._parts.alarms()))
 
 
-def _inference(inference: Inference) -> Iterator[Metric]:
-    yield CounterMetricFamily("littoral_inferences", "Frames with a result.", inference.inferences)
-    yield CounterMetricFamily("littoral_inference_errors", "Frames without a result.", inference.errors)
-    yield CounterMetricFamily("littoral_frames_dropped", "Frames that overload dropped.", inference.dropped)
-    yield CounterMetricFamily(
-        "littoral_worker_crashes", "Ends of a model's process that nobody ordered.", inference.crashes
-    )
-    yield GaugeMetricFamily("littoral_queued_frames", "Frames handed in and not settled yet.", inference.queued)
-    counts, sum_us = inference.latency_histogram()
-    yield HistogramMetricFamily(
-        "littoral_latency_seconds", "Frame taken to result.", buckets=_buckets(counts), sum_value=sum_us / 1e6
-    )
+def _inference(inferences: Mapping[str, Inference]) -> Iterator[Metric]:
+    """By slot."""
+    for name, told, read in _COUNTED:
+        yield _each(CounterMetricFamily(name, told, labels=[SLOT]), {slot: read(i) for slot, i in inferences.items()})
+    queued = GaugeMetricFamily("littoral_queued_frames", "Frames handed in and not settled yet.", labels=[SLOT])
+    yield _each(queued, {slot: inference.queued for slot, inference in inferences.items()})
+    latency = HistogramMetricFamily("littoral_latency_seconds", "Frame taken to result.", labels=[SLOT])
+    for slot, inference in inferences.items():
+        counts, sum_us = inference.latency_histogram()
+        latency.add_metric([slot], _buckets(counts), sum_us / 1e6)
+    yield latency
+
+
+_COUNTED: tuple[tuple[str, str, Callable[[Inference], int]], ...] = (
+    ("littoral_inferences", "Frames with a result.", lambda inference: inference.inferences),
+    ("littoral_inference_errors", "Frames without a result.", lambda inference: inference.errors),
+    ("littoral_frames_dropped", "Frames that overload dropped.", lambda inference: inference.dropped),
+    ("littoral_worker_crashes", "Ends of a model's process that nobody ordered.", lambda inference: inference.crashes),
+)
+
+
+def _each(family: _Family, values: Mapping[str, float]) -> _Family:
+    """A sample for each value of the family's one label."""
+    for label, value in values.items():
+        family.add_metric([label], value)
+    return family
 
 
 def _buckets(counts: tuple[int, ...]) -> list[tuple[str, float]]:
@@ -83,15 +108,16 @@ def _outbox(outbox: Outbox) -> Iterator[Metric]:
     )
 
 
-def _update(updater: Updater) -> Iterator[Metric]:
-    now = updater.update.state
-    yield StateSetMetricFamily(
-        "littoral_update_state",
-        "How far the newest deployment has come.",
-        {state.value: state is now for state in State},
-    )
-    yield GaugeMetricFamily("littoral_update_generation", "Of the newest deployment.", updater.update.generation)
-    running = updater.running
-    if running:
-        labels = {"model": running.model, "version": str(running.version), "manifest": running.manifest.hex()}
-        yield InfoMetricFamily("littoral_model", "The model that answers.", labels)
+def _update(updaters: Mapping[str, Updater]) -> Iterator[Metric]:
+    """By slot."""
+    states = StateSetMetricFamily("littoral_update_state", "How far the newest deployment has come.", labels=[SLOT])
+    generation = GaugeMetricFamily("littoral_update_generation", "Of the newest deployment.", labels=[SLOT])
+    models = InfoMetricFamily("littoral_model", "The model that answers.", labels=[SLOT])
+    for slot, updater in updaters.items():
+        states.add_metric([slot], {state.value: state is updater.update.state for state in State})
+        if running := updater.running:
+            told = {"model": running.model, "version": str(running.version), "manifest": running.manifest.hex()}
+            models.add_metric([slot], told)
+    yield states
+    yield _each(generation, {slot: updater.update.generation for slot, updater in updaters.items()})
+    yield models

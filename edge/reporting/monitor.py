@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from socketserver import ThreadingMixIn
 from threading import BoundedSemaphore, Thread
 from typing import Any
@@ -13,6 +13,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 import structlog
 from prometheus_client import make_wsgi_app
 
+from edge.inference.sinks import Sink
 from edge.reporting.health import Health
 from edge.reporting.metrics import registry
 from edge.reporting.service import Parts
@@ -26,9 +27,9 @@ RETRY_S = 30.0
 log = structlog.get_logger()
 
 
-async def serve(host: str, port: int, health: Health, parts: Parts) -> None:
-    """Serve until cancelled. An agent works without it: a port that is taken is tried again later."""
-    application = pages(health, make_wsgi_app(registry(parts)))
+async def serve(host: str, port: int, health: Health, parts: Parts, sinks: Mapping[str, Sink]) -> None:
+    """Serve until cancelled. sinks: by name. An agent works without it: a port that is taken is tried again later."""
+    application = pages(health, make_wsgi_app(registry(parts, sinks)))
     while True:
         try:
             server = _Server((host, port), _Handler)

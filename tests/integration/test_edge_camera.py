@@ -58,7 +58,7 @@ def live(folder: Path, camera: str, scene: Scene, limits: Limits | None = None) 
         inference = Inference(outbox, limits or Limits(batch_frames=16), in_thread.start)
         inference.on_results(take)
         await inference.use(blueprint(folder))
-        work = [inference.run(), *local.tasks(EdgeSettings(dir=folder, camera=camera), inference).values()]
+        work = [inference.run(), *local.ends(EdgeSettings(dir=folder, camera=camera), inference).tasks.values()]
         running = [asyncio.create_task(one) for one in work]
         await scene(inference, found)
         for task in running:

@@ -42,7 +42,7 @@ def test_frames_of_a_topic_become_results_on_another_and_in_a_file(tmp_path: Pat
         async with embedded_broker("amqtt", "127.0.0.1", port, tmp_path):
             plant = Link(Address("127.0.0.1", port), "plant")
             await plant.subscribe(lambda _, data: heard.put_nowait(data), "plant/answers")
-            work = [inference.run(), plant.run(), *local.tasks(settings, inference).values()]
+            work = [inference.run(), plant.run(), *local.ends(settings, inference).tasks.values()]
             running = [asyncio.create_task(one) for one in work]
             await plant.connected.wait()
             answers: list[dict[str, object]] = []

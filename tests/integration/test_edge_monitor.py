@@ -98,16 +98,44 @@ def test_metrics_tell_of_inference_outbox_uplink_update_and_model(tmp_path: Path
         manifest = await deploy(cloud)
         await device.feed(tiny_models.frames(), 1)
         found = await metrics(port)
-        assert (found["littoral_inferences_total"], found["littoral_inference_errors_total"]) == (4, 0)
+        assert (found["littoral_inferences_total{default}"], found["littoral_inference_errors_total{default}"]) == (
+            4,
+            0,
+        )
         assert (found["littoral_outbox_rows"], found["littoral_outbox_dropped_total"]) == (4, 0)
         assert found["littoral_outbox_bytes"] > 0
-        assert found["littoral_latency_seconds_bucket{+Inf}"] == found["littoral_latency_seconds_count"] == 4
-        assert found["littoral_latency_seconds_sum"] > 0
-        assert (found["littoral_queued_frames"], found["littoral_uplink_streaming"]) == (0, 0)
-        assert (found["littoral_frames_dropped_total"], found["littoral_worker_crashes_total"]) == (0, 0)
-        assert (found["littoral_update_state{committed}"], found["littoral_update_state{trial}"]) == (1, 0)
-        assert found[f"littoral_model_info{{{manifest},tiny,1}}"] == 1
+        counted = found["littoral_latency_seconds_count{default}"]
+        assert found["littoral_latency_seconds_bucket{+Inf,default}"] == counted == 4
+        assert found["littoral_latency_seconds_sum{default}"] > 0
+        assert (found["littoral_queued_frames{default}"], found["littoral_uplink_streaming"]) == (0, 0)
+        assert (found["littoral_frames_dropped_total{default}"], found["littoral_worker_crashes_total{default}"]) == (
+            0,
+            0,
+        )
+        assert (found["littoral_update_state{committed,default}"], found["littoral_update_state{trial,default}"]) == (
+            1,
+            0,
+        )
+        assert found["littoral_update_generation{default}"] == 1
+        assert found[f"littoral_model_info{{{manifest},tiny,default,1}}"] == 1
         assert found["process_resident_memory_bytes"] > 0
+
+    play(tmp_path, scenario)
+
+
+def test_metrics_tell_slots_apart_and_what_sinks_lose(tmp_path: Path) -> None:
+    async def scenario(cloud: Cloud, device: Device, _: AsyncExitStack) -> None:
+        port = free_port()
+        nowhere = tmp_path / "no folder" / "answers.jsonl"
+        await device.start(
+            "--monitor", f"127.0.0.1:{port}", "--slots", "default=1,second=1", "--results-file", str(nowhere)
+        )
+        await deploy(cloud)
+        await device.feed(tiny_models.frames(), 1)
+        while (found := await metrics(port))["littoral_sink_lost_batches_total{file}"] == 0:  # noqa: ASYNC110 - as a scrape asks
+            await asyncio.sleep(0.05)
+        assert (found["littoral_inferences_total{default}"], found["littoral_inferences_total{second}"]) == (4, 0)
+        assert found["littoral_update_state{idle,second}"] == 1
 
     play(tmp_path, scenario)
 

@@ -73,7 +73,7 @@ def live(
         device = Device(EdgeSettings(dir=folder, **settings), Inference(outbox, Limits(batch_frames=64)))
         if wanted:
             await device.inference.use(wanted)
-        work = [device.inference.run(), *local.tasks(device.settings, device.inference).values()]
+        work = [device.inference.run(), *local.ends(device.settings, device.inference).tasks.values()]
         running = [asyncio.create_task(one) for one in work]
         try:
             await scene(device)

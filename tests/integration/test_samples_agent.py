@@ -12,8 +12,8 @@ import numpy as np
 from cloud.app import known_versions
 from cloud.fleet.service import Fleet
 from cloud.foundation.database import Database
-from cloud.registry.blobs import Blobs
 from cloud.samples.entities import Policy, Wanted
+from cloud.samples.kept import FolderFrames
 from cloud.samples.partials import Partials
 from cloud.samples.rpc import SampleStreams
 from cloud.samples.service import Samples
@@ -34,8 +34,8 @@ UNSURE = np.array([[[101, 99], [98, 97]]], np.uint8)
 @asynccontextmanager
 async def ingest_for(cloud: Cloud) -> AsyncIterator[tuple[str, Samples]]:
     database = Database(f"sqlite:///{cloud.folder}/cloud.db")
-    blobs, partials = Blobs(cloud.folder / "frames"), Partials(cloud.folder / "partials")
-    samples = Samples(database, cloud.registry, Fleet(database), blobs, partials)
+    frames, parts = FolderFrames(cloud.folder / "frames"), Partials(cloud.folder / "partials")
+    samples = Samples(database, cloud.registry, Fleet(database), frames, parts)
     ingest = Ingest(database, known_versions(cloud.registry))
     merger, streams = Merger(ingest.commit, rows=5000, wait_s=0.005), SampleStreams(samples, 0.05)
     service = UplinkService(ingest, merger, lambda _device, _telemetry: None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from cloud.samples.entities import Answer, InvalidPolicy, Offer, Policy, UnknownPolicy, UnknownSample, Wanted
 from cloud.samples.rules import MAX_POLICIES
+from cloud.samples.store_frames import DatabaseFrames, DatabaseParts
 from protos.v1.report_pb2 import Report
 from tests.samples_cloud import FRAME_BYTES, SamplesCloud, samples_cloud
 
@@ -18,8 +20,15 @@ NOW_MS = 20_000 * DAY_MS
 STORED = Answer(stored=True)
 
 
+@pytest.fixture(params=["folder", "database"])
+def cloud(request: pytest.FixtureRequest, database_url: str, tmp_path: Path) -> Iterator[SamplesCloud]:
+    made = samples_cloud(database_url, tmp_path / "cloud", in_database=request.param == "database")
+    yield made
+    made.database.close()
+
+
 @pytest.fixture
-def cloud(database_url: str, tmp_path: Path) -> Iterator[SamplesCloud]:
+def on_disk(database_url: str, tmp_path: Path) -> Iterator[SamplesCloud]:
     made = samples_cloud(database_url, tmp_path / "cloud")
     yield made
     made.database.close()
@@ -54,7 +63,7 @@ def test_a_frame_that_has_come_whole_is_a_sample(cloud: SamplesCloud) -> None:
     (found,) = cloud.samples.listed(Wanted())
     assert (found.device, found.offer, found.received_ms, found.result) == ("edge-1", offered, NOW_MS, None)
     assert cloud.samples.frame(cloud.samples.sample(found.id)) == picture(7)
-    assert not list((cloud.folder / "partials").iterdir())
+    assert cloud.samples.offered("edge-1", offer(cloud, 8), NOW_MS) == Answer(offset=0)
 
 
 def test_it_goes_on_where_the_bytes_end_and_takes_none_beyond(cloud: SamplesCloud) -> None:
@@ -70,7 +79,7 @@ def test_bytes_with_another_digest_are_no_sample_and_have_to_come_again(cloud: S
     offered = offer(cloud, 7)
     assert cloud.samples.piece("edge-1", offered, 0, picture(8), NOW_MS) == Answer(wrong=True)
     assert frames(cloud) == []
-    assert cloud.files == []
+    assert cloud.stored == []
     assert cloud.samples.piece("edge-1", offered, 0, picture(7), NOW_MS) == STORED
 
 
@@ -78,7 +87,7 @@ def test_equal_frames_of_two_devices_are_stored_once(cloud: SamplesCloud) -> Non
     upload(cloud, 7, "edge-1")
     assert cloud.samples.offered("edge-2", offer(cloud, 7), NOW_MS) == STORED
     assert [one.device for one in cloud.samples.listed(Wanted())] == ["edge-2", "edge-1"]
-    assert len(cloud.files) == 1
+    assert len(cloud.stored) == 1
     assert (cloud.samples.totals().samples, cloud.samples.totals().bytes) == (2, FRAME_BYTES)
 
 
@@ -88,10 +97,10 @@ def test_the_same_sample_again_changes_nothing(cloud: SamplesCloud) -> None:
     assert frames(cloud) == [7]
 
 
-def test_a_file_that_was_lost_is_asked_for_again(cloud: SamplesCloud) -> None:
-    upload(cloud, 7)
-    cloud.files[0].unlink()
-    assert cloud.samples.offered("edge-2", offer(cloud, 7), NOW_MS) == Answer(offset=0)
+def test_a_file_that_was_lost_is_asked_for_again(on_disk: SamplesCloud) -> None:
+    upload(on_disk, 7)
+    on_disk.files[0].unlink()
+    assert on_disk.samples.offered("edge-2", offer(on_disk, 7), NOW_MS) == Answer(offset=0)
 
 
 def test_what_is_too_old_is_dropped_and_its_files_unless_a_newer_sample_has_the_same_frame(cloud: SamplesCloud) -> None:
@@ -100,7 +109,7 @@ def test_what_is_too_old_is_dropped_and_its_files_unless_a_newer_sample_has_the_
     upload(cloud, 2, "edge-2")
     assert cloud.samples.expire(NOW_MS, days=2, most_bytes=0) == 2
     assert [(one.device, one.offer.frame) for one in cloud.samples.listed(Wanted())] == [("edge-2", 2)]
-    assert [path.name for path in cloud.files] == [offer(cloud, 2).digest.hex()]
+    assert cloud.stored == [offer(cloud, 2).digest.hex()]
 
 
 def test_what_is_too_much_is_dropped_the_oldest_first(cloud: SamplesCloud) -> None:
@@ -110,10 +119,11 @@ def test_what_is_too_much_is_dropped_the_oldest_first(cloud: SamplesCloud) -> No
     left = frames(cloud)
     assert left == list(range(60, 60 - len(left), -1))
     assert 0 < len(left) <= 20
-    assert len(cloud.files) == len(left)
+    assert len(cloud.stored) == len(left)
 
 
-def test_files_that_nobody_knows_and_parts_that_nobody_finishes_go_in_time(cloud: SamplesCloud) -> None:
+def test_files_that_nobody_knows_and_parts_that_nobody_finishes_go_in_time(on_disk: SamplesCloud) -> None:
+    cloud = on_disk
     upload(cloud, 1)
     upload(cloud, 2)
     orphan = cloud.folder / "frames" / "ab" / ("ab" * 32)
@@ -129,6 +139,33 @@ def test_files_that_nobody_knows_and_parts_that_nobody_finishes_go_in_time(cloud
     cloud.samples.expire(int(now_s + 8 * 86_400) * 1000, 0, 0)
     assert (orphan.exists(), unfinished.exists(), part.exists()) == (False, False, False)
     assert len(cloud.files) == 2
+
+
+def test_rows_that_nobody_knows_and_parts_that_nobody_finishes_go_in_time(database_url: str, tmp_path: Path) -> None:
+    cloud = samples_cloud(database_url, tmp_path / "cloud", in_database=True)
+    upload(cloud, 1)
+    kept, parts = DatabaseFrames(cloud.database), DatabaseParts(cloud.database)
+    orphan = kept.put(b"written, and killed before its row")
+    cloud.samples.piece("edge-1", offer(cloud, 3), 0, b"part", NOW_MS)
+    now_ms = int(time.time() * 1000)
+    cloud.samples.expire(now_ms, 0, 0)
+    assert (kept.size(orphan), parts.length("edge-1", offer(cloud, 3).digest)) == (34, 4)
+    cloud.samples.expire(now_ms + 8 * DAY_MS, 0, 0)
+    assert (kept.size(orphan), parts.length("edge-1", offer(cloud, 3).digest)) == (None, 0)
+    assert cloud.stored == [offer(cloud, 1).digest.hex()]
+    cloud.database.close()
+
+
+def test_a_frame_that_begins_at_one_replica_ends_at_another(database_url: str, tmp_path: Path) -> None:
+    one, other = (samples_cloud(database_url, tmp_path / name, in_database=True) for name in ("one", "other"))
+    offered = offer(one, 7)
+    assert one.samples.piece("edge-1", offered, 0, picture(7)[:30_000], NOW_MS) == Answer(offset=30_000)
+    assert other.samples.offered("edge-1", offered, NOW_MS) == Answer(offset=30_000)
+    assert other.samples.piece("edge-1", offered, 30_000, picture(7)[30_000:], NOW_MS) == STORED
+    (found,) = one.samples.listed(Wanted())
+    assert one.samples.frame(found) == picture(7)
+    for replica in (one, other):
+        replica.database.close()
 
 
 def test_samples_are_found_by_what_they_are_and_paged(cloud: SamplesCloud) -> None:
