@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import threading
 import time
+from typing import Any
 
 import kopf
 import structlog
@@ -99,8 +101,11 @@ class Operator:
             fleet=self._fleet,
             lease=lambda: self._lease,
         )
+        # By default kopf asks for this user's name, which need not have one here.
+        identity: Any = f"littoral-{os.getpid()}"
+        registry = handlers.registry()
         asyncio.run(
-            kopf.operator(registry=handlers.registry(), namespaces=[namespace], standalone=True, stop_flag=stop)
+            kopf.operator(registry=registry, namespaces=[namespace], standalone=True, identity=identity, stop_flag=stop)
         )
 
     async def _read_nodes(self, cluster: Cluster) -> None:
