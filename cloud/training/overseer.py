@@ -33,8 +33,8 @@ MOST_CHARACTERS = 3000
 PARTING_S = 30.0
 """How long a worker whose model is registered may take to take leave of the others."""
 
-PRIVATE = {"beat", "done"}
-"""What is told to the overseer alone."""
+PRIVATE = {"beat", "done", "failed"}
+"""What is told to the overseer alone; a failure is told by itself, whoever has noticed it."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Patience:
 
     def after(self, event: str) -> float:
         """How long to wait for the next word after this one."""
-        if event in ("", "starting"):
+        if not event:
             return self.together
         if event == "registered":
             return PARTING_S
@@ -91,9 +91,12 @@ def ended(returncode: int, last: Mapping[str, Any]) -> End:
     return failure(Ending.FAILED, f"{how} and said nothing; its standard error says more")
 
 
-def silent(event: str, seconds: float) -> End:
-    """How a try ends whose process said nothing for so long after `event`."""
-    if event in ("", "starting"):
+def silent(last: Mapping[str, Any], seconds: float) -> End:
+    """How a try ends whose process said nothing for so long after the last that it told."""
+    event = last["event"]
+    if event == "registered":
+        return End(Ending.DONE, last)
+    if not event:
         return failure(Ending.UNAVAILABLE, f"not all workers were there within {seconds:g} s: are all of them running?")
     return failure(
         Ending.PEER_LOST, f"nothing moved for {seconds:g} s after {event!r}: another worker is lost or hangs"
@@ -106,13 +109,11 @@ def _watch(order: Order, patience: Patience, tell: Callable[[Mapping[str, Any]],
         lines = _Lines(child)
         while (line := lines.next(patience.after(last["event"]))) is not None:
             if not line:
-                if last["event"] == "registered":
-                    return End(Ending.DONE, last)
-                return silent(last["event"], patience.after(last["event"]))
+                return silent(last, patience.after(last["event"]))
             told = json.loads(line)
-            if told["event"] not in PRIVATE | {"failed"}:
+            if told["event"] not in PRIVATE:
                 tell({"worker": order.team.index, **told})
-            if told["event"] != "done" or last["event"] != "registered":
+            if last["event"] != "registered":  # which is the last word, whatever comes of taking leave
                 last = told
         return ended(child.wait(), last)
 
@@ -142,9 +143,9 @@ class _Lines:
 def _process(order: Order) -> Iterator[subprocess.Popen[bytes]]:
     """The training process, which does not outlive this block, nor this process."""
     command = [sys.executable, "-P", "-m", "cloud.training.worker", json.dumps(asdict(order))]
-    child = subprocess.Popen(
-        bound_to(os.getpid(), command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=_environment(order)
-    )
+    # Not by SIGTERM, which TensorFlow keeps to itself.
+    bound = bound_to(os.getpid(), command, signal.SIGKILL)
+    child = subprocess.Popen(bound, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=_environment(order))
     try:
         yield child
     finally:

@@ -20,7 +20,7 @@ import pytest
 from cloud.training.entities import Ending
 from simulators.ports import free_port
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1200)
 EPOCHS = 8
 WORKERS = 2
 

@@ -26,10 +26,11 @@ spec:
       labels:
         {{- include "littoral.selector" $labels | nindent 8 }}
         littoral.dev/metrics: "true"
-      {{- with $values.podAnnotations }}
       annotations:
+        kubectl.kubernetes.io/default-container: {{ .role }}
+        {{- with $values.podAnnotations }}
         {{- toYaml . | nindent 8 }}
-      {{- end }}
+        {{- end }}
     spec:
       {{- include "littoral.podCommon" $root | nindent 6 }}
       {{- if and (eq .role "controller") $root.Values.cluster.enabled }}

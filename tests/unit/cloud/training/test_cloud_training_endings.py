@@ -17,7 +17,8 @@ from cloud.training.worker_commands import train_worker
 def test_a_registered_model_is_done_however_the_process_ends_afterwards() -> None:
     told = {"event": "registered", "model": "digits", "version": 3}
     assert [ended(code, told).code for code in (0, 75, -signal.SIGABRT)] == [Ending.DONE] * 3
-    assert ended(-signal.SIGKILL, told).told == told
+    assert silent(told, 30).code is Ending.DONE
+    assert ended(-signal.SIGKILL, told).told == silent(told, 30).told == told
 
 
 def test_a_failure_that_was_told_has_its_code_and_reason() -> None:
@@ -41,10 +42,10 @@ def test_an_end_without_a_word_is_a_failure_that_says_how_it_was(returncode: int
 
 
 def test_silence_before_all_are_there_is_told_from_silence_afterwards() -> None:
-    assert silent("", 5).code is Ending.UNAVAILABLE
-    assert {silent(event, 5).code for event in ("started", "resumed", "beat", "epoch", "judging", "waiting")} == {
-        Ending.PEER_LOST
-    }
+    assert silent({"event": ""}, 5).code is Ending.UNAVAILABLE
+    assert {
+        silent({"event": event}, 5).code for event in ("started", "resumed", "beat", "epoch", "judging", "waiting")
+    } == {Ending.PEER_LOST}
 
 
 def test_judging_may_take_longer_than_a_step_and_taking_leave_not_long() -> None:
