@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from protos.kit.columns import Results
+from protos.topics import MAX_BATCH_ROWS
 
 MAX_BATCH_BYTES = 128 * 1024
 """A full batch has 18 bytes a row, 4,096 rows; this leaves room for the names."""
@@ -75,6 +76,11 @@ class ReceivedBatch:
     payload: bytes
     previous: int
     books: Books | None = None
+
+    @property
+    def rows(self) -> int:
+        """Results that it can have: `count` is the device's word, and may be any 32-bit number."""
+        return min(self.count, MAX_BATCH_ROWS)
 
 
 class Fate(Enum):
