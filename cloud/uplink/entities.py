@@ -95,7 +95,7 @@ class Fate(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Which rows of a batch are to be stored: all but the first `skip`. `reason` speaks of what is not STORED."""
+    """Which rows of a batch are new: all but the first `skip`. `reason` speaks of what is not STORED."""
 
     fate: Fate
     skip: int = 0
@@ -133,7 +133,7 @@ class KnownVersion:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A batch that was set aside, without its bytes; `size` is their number."""
+    """What was new in a batch that was set aside, without the batch's bytes; `size` is their number."""
 
     id: int
     device: str
