@@ -4,7 +4,7 @@ SHELL := bash
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup setup-demo demo test check format unit integration e2e bench protos constraints docs clean
+.PHONY: help airgap images setup setup-demo setup-cluster demo test check format unit integration e2e cluster bench protos constraints docs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,13 +12,16 @@ help:  ## list the targets
 demo: setup-demo  ## set up what is needed, then run the whole loop; pass flags with ARGS="--json"
 	@$(BIN)/littoral demo $(ARGS)
 
-test: setup check unit integration e2e  ## set up everything, then all checks and all tests
+test: setup check unit integration e2e cluster  ## set up everything, then all checks and all tests
 
 setup-demo:
 	@scripts/setup demo >&2
 
 setup:  ## set up everything for development and tests: packages, services
 	@scripts/setup test >&2
+
+setup-cluster: setup  ## what the tests on Kubernetes need besides: the first time it builds Kubernetes, for some minutes
+	@scripts/setup cluster >&2
 
 check:  ## format, lint, types, the house's import rules, generated code
 	$(BIN)/ruff format --check .
@@ -40,6 +43,17 @@ integration:  ## several rooms over a real broker and real gRPC
 
 e2e:  ## the whole loop in separate processes
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+images:  ## build the container images: cloud, training, edge
+	@scripts/image cloud training edge
+
+airgap: images  ## all that K3s needs to deploy without a network, as one archive in dist
+	@scripts/image mosquitto postgresql
+	@scripts/airgap
+
+cluster: setup-cluster  ## real pods on a real Kubernetes of two nodes; as root, or as a user who may sudo
+	@[ "$$(id -u)" = 0 ] || sudo -v || true
+	$(BIN)/python -m pytest tests/cluster $(ARGS)
 
 bench:  ## run a benchmark: make bench NAME=training
 	$(BIN)/python -m benchmarks $(NAME) $(ARGS)

@@ -34,6 +34,7 @@ from cloud.http_server import HttpServer, listening
 from cloud.identity import routes as identity_routes
 from cloud.identity.service import Identity
 from cloud.identity.trust import FleetTrust
+from cloud.registry import registration_routes
 from cloud.registry import routes as registry_routes
 from cloud.registry.entities import UnknownModel
 from cloud.registry.kept import kept
@@ -222,11 +223,24 @@ class _Process:
         rooms = self._rooms
         if "controller" in self._roles:
             self._background("fleet messages", FleetMessages(link, rooms.fleet).run())
-            self._background("controller", Controller(rooms.rollouts).run())
+            controller = Controller(rooms.rollouts)
+            self._background("controller", controller.run())
             self._count_rollouts()
+            if self._settings.cluster:
+                self._follow_cluster(controller)
         if "publisher" in self._roles:
             self._background("metadata", MetadataPublisher(link, rooms.trust).run())
             self._background("publisher", Publisher(link, rooms.registry, rooms.fleet).run())
+
+    def _follow_cluster(self, controller: Controller) -> None:
+        from cloud.cluster.entities import Workshop  # noqa: PLC0415 - 50 MB that only a cluster's controller needs
+        from cloud.cluster.operator import Operator  # noqa: PLC0415
+
+        settings, rooms = self._settings, self._rooms
+        workshop = Workshop(settings.training_image, settings.training_account, settings.api)
+        operator = Operator(rooms.rollouts, rooms.fleet, workshop, settings.cluster_namespace)
+        controller.listeners.append(operator.lead)
+        self._background("cluster", operator.run())
 
     def _count_rollouts(self) -> None:
         states = RolloutStates(self._rooms.rollouts.counts)
@@ -288,6 +302,7 @@ class _Process:
         routers = [
             identity_routes.router(rooms.trust),
             registry_routes.router(rooms.registry),
+            registration_routes.router(rooms.registry, rooms.trust.check_delegated),
             fleet_routes.router(rooms.fleet),
             rollouts_routes.router(rooms.rollouts),
             uplink_routes.router(rooms.ingest),
@@ -297,7 +312,7 @@ class _Process:
             shadow_routes.router(rooms.shadows),
             samples_routes.router(rooms.samples),
         ]
-        return create_api(routers, self._readiness)
+        return create_api(routers, self._readiness, streamed=[registration_routes.PREFIX])
 
     def _readiness(self) -> dict[str, bool]:
         parts = {"database": self._pulse.alive, "serving": not self._stop.is_set()}

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import asyncapi
+import charts
 
 from cloud.foundation.settings import CloudSettings
 from edge.foundation.settings import EdgeSettings
@@ -31,7 +32,11 @@ def pages() -> dict[Path, str]:
         f"{HEAD}\n## The cloud: `littoral`\n\n{settings.table(CloudSettings)}\n"
         f"\n## The device: `littoral-edge`\n\n{settings.table(EdgeSettings)}\n"
     )
-    return {ROOT / "docs" / "settings.md": text, ROOT / "docs" / "asyncapi.yaml": asyncapi.text()}
+    return {
+        ROOT / "docs" / "settings.md": text,
+        ROOT / "docs" / "asyncapi.yaml": asyncapi.text(),
+        **{charts.FOLDER / chart / "README.md": charts.readme(chart) for chart in charts.CHARTS},
+    }
 
 
 def main() -> None:

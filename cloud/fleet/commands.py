@@ -150,12 +150,25 @@ def _all(api: Api) -> list[dict[str, Any]]:
 
 def _draw(found: list[dict[str, Any]]) -> RenderableType:
     now_ms = int(time.time() * 1000)
-    drawn = table("Devices", COLUMNS, [_row(device, now_ms) for device in found])
+    columns = _columns(found)
+    rows = [[*_row(device, now_ms), *_node(device)][: len(columns)] for device in found]
+    drawn = table("Devices", columns, rows)
     several = [(device["id"], slot) for device in found for slot in device["slots"] if len(device["slots"]) > 1]
     if not several:
         return drawn
     slots = [[device, *(slot[name] for name in SLOT_COLUMNS)] for device, slot in several]
     return Group(drawn, table("Slots", ("device", *SLOT_COLUMNS), slots))
+
+
+def _columns(found: list[dict[str, Any]]) -> tuple[str, ...]:
+    return (*COLUMNS, "node") if any(device.get("node") for device in found) else COLUMNS
+
+
+def _node(device: dict[str, Any]) -> list[object]:
+    """A last column, where any device is a node of a cluster."""
+    if not (node := device.get("node")):
+        return [None]
+    return [node["state"].replace("_", " ") + (", cordoned" if node["cordoned"] else "")]
 
 
 def _row(device: dict[str, Any], now_ms: int) -> list[object]:

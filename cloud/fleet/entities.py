@@ -120,9 +120,37 @@ class DeviceHealth:
     latency_counts: tuple[int, ...]
 
 
+class NodeState(StrEnum):
+    """Of a cluster's node, as its control plane sees it."""
+
+    READY = "ready"
+    NOT_READY = "not_ready"
+    GONE = "gone"  # no longer part of the cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What a cluster says of the node that a device is. labels: as rollouts select by them. cordoned: drained, or about
+    to be.
+    """
+
+    device: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    state: NodeState = NodeState.READY
+    cordoned: bool = False
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes no new model now. A node that is gone is no longer under anyone's care."""
+        return self.cordoned and self.state is not NodeState.GONE
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device that has reported at least once. Times in Unix ms by the cloud's clock."""
+    """A device that has reported at least once. Times in Unix ms by the cloud's clock.
+
+    labels: its own and its node's. node: None if it is not a node of a cluster.
+    """
 
     id: str
     online: bool
@@ -134,6 +162,7 @@ class Device:
     telemetry: DeviceTelemetry | None = None
     alarms: tuple[str, ...] = ()
     hardware: str = ""
+    node: Node | None = None
 
     @property
     def main(self) -> Slot:
@@ -229,6 +258,15 @@ class Known:
     labels: Mapping[str, str]
     reported_ms: int
     online: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The labels of a device: those that it reported, and those of its node (None: it is none)."""
+
+    device: str
+    reported: Mapping[str, str]
+    of_node: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from cloud.fleet.entities import Device, DeviceTelemetry, Outcome, Receipt, Slot, UnknownDevice
+from cloud.fleet.entities import Device, DeviceTelemetry, NodeState, Outcome, Receipt, Slot, UnknownDevice
 from cloud.fleet.service import Fleet
 from protos.kit.latency import BOUNDS_US
 
@@ -53,8 +53,18 @@ class SlotView(BaseModel):
     variants: list[VariantView]
 
 
+class NodeView(BaseModel):
+    """What a cluster says of the node that a device is. state: ready, not_ready or gone."""
+
+    state: NodeState
+    cordoned: bool
+
+
 class DeviceView(BaseModel):
-    """A device and its slots; state, version (null: none), model, generation and reason are the main slot's."""
+    """A device and its slots; state, version (null: none), model, generation and reason are the main slot's.
+
+    node: null if the device is no node of a cluster.
+    """
 
     id: str
     online: bool
@@ -68,6 +78,7 @@ class DeviceView(BaseModel):
     telemetry: TelemetryView | None
     alarms: list[str]
     hardware: str
+    node: NodeView | None
     slots: list[SlotView]
 
 
@@ -172,6 +183,7 @@ def device_json(device: Device) -> dict[str, Any]:
         "telemetry": _telemetry_json(device.telemetry) if device.telemetry else None,
         "alarms": list(device.alarms),
         "hardware": device.hardware,
+        "node": device.node and {"state": device.node.state.value, "cordoned": device.node.cordoned},
         "slots": [_slot_json(slot) for _, slot in sorted(device.slots.items())],
     }
 

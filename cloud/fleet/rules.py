@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf, isfinite
 
@@ -13,9 +13,12 @@ from cloud.fleet.entities import (
     BadReceipt,
     BadReport,
     Claim,
+    Device,
     DeviceHealth,
     DeviceTelemetry,
     Known,
+    Node,
+    NodeState,
     Outcome,
     Reported,
     Slot,
@@ -94,6 +97,24 @@ def check_key(known: Known | None, reported: Reported) -> None:
 def is_news(known: Known | None, reported: Reported) -> bool:
     """Whether the device has just said this. A broker repeats the last report of a device that is long gone."""
     return known is None or known.reported_ms != reported.reported_ms
+
+
+def labels_of(reported: Mapping[str, str], of_node: Mapping[str, str] | None) -> Mapping[str, str]:
+    """What rollouts select a device by: its node's labels go before what it says of itself."""
+    return {**reported, **of_node} if of_node else reported
+
+
+def as_node(device: Device, node: Node | None) -> Device:
+    """The device with what its cluster says of it."""
+    return replace(device, node=node, labels=labels_of(device.labels, node.labels)) if node else device
+
+
+def news_of(known: Mapping[str, Node], present: Sequence[Node]) -> list[Node]:
+    """What is to be written when a cluster has told all its nodes: those that changed, and those that are gone."""
+    names = {node.device for node in present}
+    changed = [node for node in present if known.get(node.device) != node]
+    left = [node for node in known.values() if node.device not in names and node.state is not NodeState.GONE]
+    return changed + [replace(node, state=NodeState.GONE) for node in left]
 
 
 def read_receipt(device: str, slot: Slot, signed: bytes, public_key: bytes) -> Claim:

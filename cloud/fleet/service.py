@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 
-from cloud.fleet import alarms, health, measured, rules, store
+from cloud.fleet import alarms, health, measured, nodes, rules, store
 from cloud.fleet.entities import (
     BadReceipt,
     BadReport,
     Desired,
     Device,
     DeviceHealth,
+    Node,
     Outcome,
     Presence,
     Receipt,
@@ -70,6 +71,24 @@ class Fleet:
             )
             told = {device: rules.read_health(telemetry) for device, (telemetry, _) in said.items()}
             put(transaction, health.health, {device: asdict(one) for device, one in told.items() if one})
+
+    # What a cluster says of its nodes.
+
+    def take_node(self, node: Node, now_ms: int) -> None:
+        """Take what a cluster says of one node."""
+        with self._database.reading() as transaction:
+            same = nodes.known(transaction).get(node.device) == node
+        if not same:
+            with self._database.transaction() as transaction:
+                nodes.put(transaction, [node], now_ms)
+
+    def take_nodes(self, present: Sequence[Node], now_ms: int) -> None:
+        """Take all nodes that a cluster has; those that are not among them are gone."""
+        with self._database.reading() as transaction:
+            if not rules.news_of(nodes.known(transaction), present):
+                return
+        with self._database.transaction() as transaction:
+            nodes.put(transaction, rules.news_of(nodes.known(transaction), present), now_ms)
 
     def forget(self, device: str) -> None:
         """Forget a device's key, so that one set up anew may take its name. Raises UnknownDevice.
@@ -167,16 +186,24 @@ class Fleet:
         self, transaction: Transaction, since_ms: int, slot: str = DEFAULT_SLOT
     ) -> list[tuple[str, Mapping[str, str]]]:
         """Devices with this slot that came, or changed their labels or slots, since then: id and labels."""
-        return store.labelled_since(transaction, since_ms, slot)
+        found = store.labelled_since(transaction, since_ms, slot)
+        return [(one.device, rules.labels_of(one.reported, one.of_node)) for one in found]
+
+    def closed(self, transaction: Transaction) -> frozenset[str]:
+        """Devices that take no new model now: their nodes are cordoned."""
+        return nodes.closed(transaction)
 
     def labels(self) -> dict[str, Mapping[str, str]]:
         """The labels of every device, by id, whatever slots it has."""
         with self._database.reading() as connection:
-            return store.all_labels(connection)
+            found = store.all_labels(connection)
+        return {one.device: rules.labels_of(one.reported, one.of_node) for one in found}
 
 
 def _whole(transaction: Transaction, found: Sequence[Device]) -> list[Device]:
-    return alarms.with_alarms(transaction, measured.with_measured(transaction, found))
+    cluster = nodes.known(transaction)
+    whole = alarms.with_alarms(transaction, measured.with_measured(transaction, found))
+    return [rules.as_node(device, cluster.get(device.id)) for device in whole] if cluster else whole
 
 
 def _take_presence(transaction: Transaction, presence: Presence, now_ms: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -25,6 +25,7 @@ from sqlalchemy import (
     and_,
     delete,
     insert,
+    or_,
     select,
     update,
 )
@@ -36,6 +37,7 @@ from cloud.fleet.entities import (
     Device,
     DeviceTelemetry,
     Known,
+    Labels,
     Outcome,
     Receipt,
     Reported,
@@ -43,6 +45,7 @@ from cloud.fleet.entities import (
     Standing,
     UpdateState,
 )
+from cloud.fleet.nodes import nodes
 from cloud.foundation.database import metadata
 
 devices = Table(
@@ -218,17 +221,17 @@ def get_device(connection: Connection, device: str) -> Device | None:
     return next(iter(_with_slots(connection, rows, slots.c.device == device)), None)
 
 
-def labelled_since(connection: Connection, since_ms: int, slot: str) -> list[tuple[str, Mapping[str, str]]]:
-    """Devices with this slot that are new, or have new labels or slots, since then: id and labels."""
+def labelled_since(connection: Connection, since_ms: int, slot: str) -> list[Labels]:
+    """Devices with this slot that are new, or have new labels or slots, since then."""
     has_slot = and_(slots.c.device == devices.c.id, slots.c.slot == slot)
-    wanted = select(devices.c.id, devices.c.labels).join(slots, has_slot)
-    wanted = wanted.where(devices.c.labelled_ms >= since_ms, devices.c.public_key != b"")
-    return [(row.id, row.labels) for row in connection.execute(wanted.order_by(devices.c.id))]
+    news = or_(devices.c.labelled_ms >= since_ms, nodes.c.labelled_ms >= since_ms)
+    wanted = _labels().join(slots, has_slot).where(news, devices.c.public_key != b"")
+    return [Labels(*row) for row in connection.execute(wanted.order_by(devices.c.id))]
 
 
-def all_labels(connection: Connection) -> dict[str, Mapping[str, str]]:
-    """The labels of every device, by id."""
-    return {row.id: row.labels for row in connection.execute(select(devices.c.id, devices.c.labels))}
+def all_labels(connection: Connection) -> list[Labels]:
+    """The labels of every device."""
+    return [Labels(*row) for row in connection.execute(_labels())]
 
 
 def get_desired(connection: Connection, device: str, slot: str) -> Desired | None:
@@ -354,6 +357,11 @@ def list_receipts(connection: Connection, outcome: Outcome | None, device: str |
         wanted = wanted.where(receipts.c.device == device)
     found = connection.execute(wanted.order_by(receipts.c.id.desc()).limit(limit))
     return [Receipt(**{**row, "outcome": Outcome(row["outcome"])}) for row in found.mappings()]
+
+
+def _labels() -> Select[Any]:
+    wanted = select(devices.c.id, devices.c.labels, nodes.c.labels)
+    return wanted.join_from(devices, nodes, nodes.c.device == devices.c.id, isouter=True)
 
 
 def _devices() -> Select[Any]:

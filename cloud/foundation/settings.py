@@ -114,6 +114,19 @@ class CloudSettings(BaseSettings):
         ge=1,
         description="Days after which a device no longer starts a deployment it has not seen: bounds replay.",
     )
+    cluster: bool = Field(
+        default=False,
+        description="The active controller follows a Kubernetes cluster: our objects in it, and its nodes.",
+    )
+    cluster_namespace: str = Field(
+        default="",
+        description="Namespace of these objects.",
+        json_schema_extra={SHOWN_DEFAULT: "that of its pod or kubeconfig"},
+    )
+    training_image: str = Field(default="", description="Image that a TrainingRun trains in if it names none.")
+    training_account: str = Field(
+        default="", description="Service account of a TrainingRun's pods; empty: the namespace's default."
+    )
 
     drift_psi: float = Field(
         default=0.2,

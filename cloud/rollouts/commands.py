@@ -21,11 +21,11 @@ from protos.kit.settings import load, options
 from protos.topics import DEFAULT_SLOT
 
 PATH = "/api/v1/rollouts"
-FINAL = {State.SUCCEEDED.value, State.FAILED.value, State.ABORTED.value}
+FINAL = {State.SUCCEEDED.value, State.FAILED.value, State.ABORTED.value, State.SUPERSEDED.value}
 LOOK_S = 0.5
 MEMBERS_SHOWN = 20
 WAVE_COLUMNS = ("state", "size", "pending", "succeeded", "failed")
-RARE_COLUMNS = ("unreachable", "incompatible", "rolled_back")
+RARE_COLUMNS = ("unreachable", "incompatible", "rolled_back", "held")
 """Shown where they are not zero: a terminal has 80 columns."""
 
 api_options = options(CloudSettings, only=("api",))

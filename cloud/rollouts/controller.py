@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -29,6 +30,8 @@ class Controller:
         self._owner = owner or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._lease: Lease | None = None
         self._renewed_s = 0.0
+        self.listeners: list[Callable[[Lease | None], None]] = []
+        """Hear after each turn, in the loop's thread, by which lease this controller leads; None: it does not."""
 
     async def run(self) -> None:
         """Until cancelled; then another may lead at once."""
@@ -36,8 +39,10 @@ class Controller:
             while True:
                 began_s = time.monotonic()
                 await asyncio.to_thread(self._turn)
+                self._tell(self._lease)
                 await asyncio.sleep(max(STEP_S, SHARE * (time.monotonic() - began_s)))
         finally:
+            self._tell(None)
             await self._resign()
 
     def _turn(self) -> None:
@@ -50,6 +55,10 @@ class Controller:
             log.info("rollouts were written by someone else", reason=str(error))
         except Exception:
             log.exception("rollouts could not be stepped")
+
+    def _tell(self, lease: Lease | None) -> None:
+        for listener in self.listeners:
+            listener(lease)
 
     def _lead(self) -> bool:
         lease = self._rollouts.lead(self._owner, _now_ms())

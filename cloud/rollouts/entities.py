@@ -13,13 +13,14 @@ from protos.topics import DEFAULT_SLOT
 
 
 class State(StrEnum):
-    """Of a rollout. The last three are final."""
+    """Of a rollout. The last four are final."""
 
     RUNNING = "running"
     PAUSED = "paused"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     ABORTED = "aborted"
+    SUPERSEDED = "superseded"  # its owner's next rollout took its place: devices keep what they have until that comes
 
 
 ACTIVE = frozenset({State.RUNNING, State.PAUSED})
@@ -31,6 +32,7 @@ class MemberState(StrEnum):
     """Of one device in a rollout."""
 
     PENDING = "pending"  # not yet given the version
+    HELD = "held"  # not given it for as long as its node takes no new model
     DEPLOYED = "deployed"  # given, not yet answered
     UNREACHABLE = "unreachable"  # given, and not seen for longer than its lease
     SUCCEEDED = "succeeded"  # proved it with a receipt
@@ -117,11 +119,12 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A device that a rollout may choose."""
+    """A device that a rollout may choose. closed: it takes no new model now."""
 
     device: str
     labels: Mapping[str, str]
     online: bool
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +225,20 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """The device's node takes no new model now."""
+
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The device's node takes new models again, or is gone."""
+
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
 class Superseded:
     """A newer rollout has the device now."""
 
@@ -264,8 +281,23 @@ class Abort:
     """A person ends it: everyone goes back."""
 
 
-MemberEvent = Given | DeviceSucceeded | DeviceRefused | RolledBack | Incompatible | Seen | Superseded
-Event = MemberEvent | Joined | Started | Tick | Pause | Resume | Abort
+@dataclass(frozen=True, slots=True)
+class Amend:
+    """Other gates, from now on."""
+
+    gates: Gates
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """Its owner has another rollout from now on. Nobody goes back: what was given stays until that gives its own."""
+
+    by: str
+
+
+MemberEvent = Given | DeviceSucceeded | DeviceRefused | RolledBack | Incompatible | Seen | Superseded | Held | Released
+Wish = Started | Pause | Resume | Abort | Amend | Replaced
+Event = MemberEvent | Joined | Wish | Tick
 
 
 @dataclass(frozen=True, slots=True)

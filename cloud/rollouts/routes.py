@@ -69,7 +69,9 @@ class RolloutBody(BaseModel):
 
 
 class WaveView(BaseModel):
-    """Members of a wave by what has become of them. pending: still to answer."""
+    """Members of a wave by what has become of them. pending: still to answer. held: not given it, their nodes being
+    cordoned.
+    """
 
     size: int
     succeeded: int
@@ -77,6 +79,7 @@ class WaveView(BaseModel):
     unreachable: int
     incompatible: int
     rolled_back: int
+    held: int
     pending: int
     state: str
 
@@ -194,6 +197,7 @@ def _wave_json(rollout: Rollout, index: int, tally: Tally) -> dict[str, Any]:
         "unreachable": tally[MemberState.UNREACHABLE],
         "incompatible": tally[MemberState.INCOMPATIBLE],
         "rolled_back": tally[MemberState.ROLLED_BACK],
+        "held": tally[MemberState.HELD],
         "pending": tally[MemberState.PENDING] + tally[MemberState.DEPLOYED],
         "state": waves.wave_state(rollout, index),
     }

@@ -6,7 +6,7 @@ knows again and again, and one that was killed at any point skips nothing and re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from cloud.fleet.entities import Outcome, Standing
@@ -15,6 +15,7 @@ from cloud.rollouts.entities import (
     GONE_BACK,
     OPEN,
     Abort,
+    Amend,
     Deploy,
     DeviceRefused,
     DeviceSucceeded,
@@ -22,6 +23,7 @@ from cloud.rollouts.entities import (
     Event,
     Former,
     Given,
+    Held,
     IllegalEvent,
     Incompatible,
     Joined,
@@ -30,6 +32,8 @@ from cloud.rollouts.entities import (
     MemberEvent,
     MemberState,
     Pause,
+    Released,
+    Replaced,
     Restore,
     Resume,
     RolledBack,
@@ -39,6 +43,7 @@ from cloud.rollouts.entities import (
     State,
     Superseded,
     Tick,
+    Wish,
 )
 from cloud.rollouts.waves import Shown, Verdict, shown, verdict
 
@@ -47,7 +52,10 @@ M = MemberState
 # fmt: off
 MEMBER_MOVES: Mapping[MemberState, Mapping[object, MemberState]] = {
     #                what time and we do           what the device proves              what others do
-    M.PENDING:      {Deploy:     M.DEPLOYED,                                           Superseded: M.SUPERSEDED},
+    M.PENDING:      {Deploy:     M.DEPLOYED,                                           Superseded: M.SUPERSEDED,
+                                                                                       Held:       M.HELD},
+    M.HELD:         {                                                                  Superseded: M.SUPERSEDED,
+                                                                                       Released:   M.PENDING},
     M.DEPLOYED:     {Given:      M.DEPLOYED,       DeviceSucceeded: M.SUCCEEDED,       Superseded: M.SUPERSEDED,
                      "silent":   M.UNREACHABLE,    DeviceRefused:   M.FAILED,
                      "timeout":  M.FAILED,         RolledBack:      M.ROLLED_BACK,
@@ -67,17 +75,23 @@ MEMBER_MOVES: Mapping[MemberState, Mapping[object, MemberState]] = {
 
 MOVES: Mapping[State, Mapping[object, State]] = {
     State.RUNNING:   {Started: State.RUNNING,  Pause:  State.PAUSED,   Abort:              State.ABORTED,
+                      Amend:   State.RUNNING,  Replaced: State.SUPERSEDED,
                       Verdict.OPEN:       State.SUCCEEDED,  # of the last wave, when nobody is still to answer
                       Verdict.BROKEN:     State.FAILED,    Verdict.UNPROVABLE: State.ABORTED},
     State.PAUSED:    {                         Resume: State.RUNNING,  Abort:              State.ABORTED,
+                      Amend:   State.PAUSED,   Replaced: State.SUPERSEDED,
                       Verdict.BROKEN:     State.FAILED,    Verdict.UNPROVABLE: State.ABORTED},
     State.SUCCEEDED: {},
     State.FAILED:    {},
     State.ABORTED:   {},
+    State.SUPERSEDED: {},
 }
 """From a rollout's state, and a person's wish or the verdict on its waves, to its next state."""
 # fmt: on
 
+WAITING = frozenset({M.PENDING, M.HELD})
+"""Not yet given the version."""
+UNJUDGED = ACTIVE | {State.SUPERSEDED}
 ENDS = frozenset({Verdict.BROKEN, Verdict.UNPROVABLE})
 DEPLOYED_AT_ONCE = 500
 """Members that one decision gives the version: bounds how long its transaction keeps others from writing."""
@@ -101,7 +115,7 @@ def decide_all(rollout: Rollout, events: Sequence[Event], now_ms: int) -> tuple[
     wished = rollout
     for event in events:
         match event:
-            case Started() | Pause() | Resume() | Abort():
+            case Started() | Pause() | Resume() | Abort() | Amend() | Replaced():
                 wished = _obey(wished, event)
             case Tick():
                 pass
@@ -113,6 +127,8 @@ def decide_all(rollout: Rollout, events: Sequence[Event], now_ms: int) -> tuple[
     wished = _with(wished, changed)
     if wished.state in GONE_BACK and rollout.state in ACTIVE:
         return _go_back(wished)
+    if wished.state is State.SUPERSEDED:
+        return _hand_over(wished), []
     return (wished, []) if all(isinstance(event, Given) for event in events) else _judge(wished, now_ms)
 
 
@@ -127,7 +143,7 @@ def facts(
     events: list[Event] = []
     for member in rollout.members.values():
         standing = standings.get(member.device)
-        if member.state is M.PENDING and member.device in newer:
+        if member.state in WAITING and member.device in newer:
             events.append(Superseded(member.device, f"rollout {newer[member.device]}"))
         elif member.state in OPEN and (standing is None or standing.generation != member.generation):
             by = f"rollout {newer[member.device]}" if member.device in newer else "a newer deployment"
@@ -138,6 +154,16 @@ def facts(
         elif member.state is M.SUCCEEDED and standing and Outcome.ROLLED_BACK in standing.outcomes:
             events += _proof(rollout, standing, now_ms)
     return events
+
+
+def care(rollout: Rollout, joined: Collection[str], closed: Collection[str]) -> list[Event]:
+    """Which members, and devices that join now, are held or released: those in `closed` take no new model now."""
+    if rollout.state not in ACTIVE:
+        return []
+    members = rollout.members.values()
+    held: list[Event] = [Held(m.device) for m in members if m.state is M.PENDING and m.device in closed]
+    held += [Held(device) for device in joined if device in closed]
+    return held + [Released(m.device) for m in members if m.state is M.HELD and m.device not in closed]
 
 
 def contend(held: Lease | None, owner: str, now_ms: int) -> Lease | None:
@@ -177,7 +203,7 @@ def _proof(rollout: Rollout, standing: Standing, now_ms: int) -> list[Event]:
     return []
 
 
-def _obey(rollout: Rollout, event: Started | Pause | Resume | Abort) -> Rollout:
+def _obey(rollout: Rollout, event: Wish) -> Rollout:
     move = MOVES[rollout.state].get(type(event))
     begun = isinstance(event, Started) and rollout.wave >= 0
     if move is None or begun:
@@ -185,7 +211,20 @@ def _obey(rollout: Rollout, event: Started | Pause | Resume | Abort) -> Rollout:
         raise IllegalEvent(f"rollout {rollout.id} is {rollout.state.value}: {wish} is not possible now")
     if isinstance(event, Started):
         return replace(rollout, wave=0)
-    return replace(rollout, state=move, reason="aborted on request" if isinstance(event, Abort) else "")
+    if isinstance(event, Amend):
+        return replace(rollout, gates=event.gates)
+    return replace(rollout, state=move, reason=_end(event))
+
+
+def _end(event: Wish) -> str:
+    """Why a rollout ended, if it did."""
+    match event:
+        case Abort():
+            return "aborted on request"
+        case Replaced(by):
+            return f"superseded by rollout {by}"
+        case _:
+            return ""
 
 
 def _join(rollout: Rollout, members: dict[str, Member], device: str) -> None:
@@ -200,8 +239,8 @@ def _hear(rollout: Rollout, member: Member, event: MemberEvent, now_ms: int) -> 
             if member.state is not M.DEPLOYED or member.generation:
                 raise IllegalEvent(f"{member.device} is {member.state.value} and was not to be given anything")
             return replace(member, generation=generation, former=former)
-        case Superseded(_, by):
-            return _move(member, Superseded, reason=f"taken over by {by}")
+        case Superseded() | Held() | Released():
+            return _move(member, type(event), reason=_why(event))
         case Seen():
             return _see(rollout, member, event, now_ms)
         case _ if event.generation != member.generation:
@@ -210,6 +249,16 @@ def _hear(rollout: Rollout, member: Member, event: MemberEvent, now_ms: int) -> 
             return _move(member, DeviceSucceeded, reason="", succeeded_ms=now_ms)
         case _:
             return _move(member, type(event), reason=event.reason)
+
+
+def _why(event: Superseded | Held | Released) -> str:
+    match event:
+        case Superseded(_, by):
+            return f"taken over by {by}"
+        case Held():
+            return "its node is cordoned"
+        case Released():
+            return ""
 
 
 def _see(rollout: Rollout, member: Member, seen: Seen, now_ms: int) -> Member:
@@ -250,7 +299,7 @@ def _go_on(rollout: Rollout, waves: Sequence[Shown], now_ms: int) -> tuple[Rollo
         begun += 1
     if begun != rollout.wave:
         rollout = replace(rollout, wave=begun)
-    if is_open and not any(wave.in_flight for wave in waves):
+    if is_open and not any(wave.in_flight or wave.held for wave in waves):
         return replace(rollout, state=MOVES[rollout.state][Verdict.OPEN]), []
     due = [m for m in rollout.members.values() if m.state is M.PENDING and m.wave <= begun][:DEPLOYED_AT_ONCE]
     return _with(rollout, [_move(member, Deploy, waiting_ms=now_ms) for member in due]), [Deploy(m.device) for m in due]
@@ -262,6 +311,12 @@ def _go_back(rollout: Rollout) -> tuple[Rollout, list[Effect]]:
     return _with(rollout, [_move(member, Restore) for member in given]), [Restore(m.device) for m in given]
 
 
+def _hand_over(rollout: Rollout) -> Rollout:
+    """Whoever has not answered is another rollout's now."""
+    open_ = [member for member in rollout.members.values() if Superseded in MEMBER_MOVES[member.state]]
+    return _with(rollout, [_move(member, Superseded, reason=rollout.reason) for member in open_])
+
+
 def _with(rollout: Rollout, moved: Sequence[Member]) -> Rollout:
     if not moved:
         return rollout
@@ -271,7 +326,7 @@ def _with(rollout: Rollout, moved: Sequence[Member]) -> Rollout:
 def _is_unproven(state: State, member: Member) -> bool:
     """Whether what a rollout gave this device is not known to be good on it, nor believed to be by its success."""
     failed = member.state in {M.FAILED, M.ROLLED_BACK, M.INCOMPATIBLE, M.WITHDRAWN}
-    return failed or state in GONE_BACK or (state in ACTIVE and member.state is not M.SUCCEEDED)
+    return failed or state in GONE_BACK or (state in UNJUDGED and member.state is not M.SUCCEEDED)
 
 
 def _member(members: Mapping[str, Member], device: str) -> Member:

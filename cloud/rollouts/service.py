@@ -23,6 +23,7 @@ from cloud.rollouts.entities import (
     Candidate,
     Effect,
     Event,
+    Held,
     Joined,
     Lease,
     LeaseLost,
@@ -30,6 +31,7 @@ from cloud.rollouts.entities import (
     NoTargets,
     Overview,
     Pause,
+    Replaced,
     Request,
     Resume,
     Rollout,
@@ -37,10 +39,12 @@ from cloud.rollouts.entities import (
     State,
     Tick,
     UnknownRollout,
+    Wish,
 )
 from protos.topics import is_shadow
 
 LABELS_SHOWN = 10
+MOST_NAMED = 1000
 CLOCKS_APART_MS = 60_000
 """How far the clocks of two processes of the cloud may differ before a device that joins meanwhile is overlooked."""
 
@@ -56,6 +60,17 @@ class _Decision:
     @property
     def is_news(self) -> bool:
         return self.after is not self.before or bool(self.effects)
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """How an owner begins a rollout: under an id of its own, so that it is begun once; in the place of these; by its
+    lease, as long as that is the controller's.
+    """
+
+    rollout: str
+    replaces: Sequence[str]
+    lease: Lease
 
 
 class Models(Protocol):
@@ -96,8 +111,8 @@ class Rollouts:
 
     # What people ask for.
 
-    def create(self, request: Request, now_ms: int) -> Rollout:
-        """Begin a rollout to the devices that match now. Raises UnknownModel, NoTargets, BadWaves."""
+    def create(self, request: Request, now_ms: int, owned: Owned | None = None) -> Rollout:
+        """Begin a rollout to the devices that match now. Raises UnknownModel, NoTargets, BadWaves, LeaseLost."""
         version = self._registry.get(request.model, request.version)
         devices = self._fleet.devices()
         matching = [device for device in devices if waves.matches(request.selector, device.labels)]
@@ -105,8 +120,9 @@ class Rollouts:
         if not targets:
             raise NoTargets(_no_slot(request.slot, matching) or _no_targets(request.selector, devices))
         planned = waves.plan(targets, request.waves)
+        closed = {target.device for target in targets if target.closed}
         rollout = Rollout(
-            id=self._make_id(),
+            id=owned.rollout if owned else self._make_id(),
             model=version.model,
             version=version.version,
             manifest=version.manifest_digest,
@@ -118,12 +134,26 @@ class Rollouts:
             created_ms=now_ms,
         )
         with self._database.transaction() as transaction:
-            return self._tell(transaction, store.add(transaction, rollout), [Started()], now_ms)
+            if owned:
+                _check_lease(transaction, owned.lease)
+                if known := store.get(transaction, rollout.id):
+                    return known
+                for former in owned.replaces:
+                    self._tell(
+                        transaction, _found(store.get(transaction, former), former), [Replaced(rollout.id)], now_ms
+                    )
+            held = [Held(device) for device in closed]
+            return self._tell(transaction, store.add(transaction, rollout), [*held, Started()], now_ms)
 
     def list(self, limit: int = 100) -> Sequence[Overview]:
         """The newest rollouts first, without their members."""
         with self._database.reading() as transaction:
             return store.overviews(transaction, limit)
+
+    def named(self, prefix: str) -> Sequence[Overview]:
+        """The rollouts whose ids begin so, the newest first, without their members."""
+        with self._database.reading() as transaction:
+            return store.overviews(transaction, MOST_NAMED, prefix)
 
     def counts(self) -> Mapping[State, int]:
         """How many rollouts are in which state; states that none is in are left out."""
@@ -137,15 +167,24 @@ class Rollouts:
 
     def abort(self, rollout: str, now_ms: int) -> Rollout:
         """End it, and give everyone back what was before. Raises UnknownRollout, IllegalEvent."""
-        return self._ask(rollout, Abort(), now_ms)
+        return self.ask(rollout, Abort(), now_ms)
 
     def pause(self, rollout: str, now_ms: int) -> Rollout:
         """Begin no further wave until resumed. Raises UnknownRollout, IllegalEvent."""
-        return self._ask(rollout, Pause(), now_ms)
+        return self.ask(rollout, Pause(), now_ms)
 
     def resume(self, rollout: str, now_ms: int) -> Rollout:
         """Go on. Raises UnknownRollout, IllegalEvent."""
-        return self._ask(rollout, Resume(), now_ms)
+        return self.ask(rollout, Resume(), now_ms)
+
+    def ask(self, rollout: str, wish: Wish, now_ms: int, lease: Lease | None = None) -> Rollout:
+        """Tell a rollout a wish; a lease must still be the controller's.
+
+        Raises UnknownRollout, IllegalEvent, LeaseLost.
+        """
+        with self._database.transaction() as transaction:
+            _check_lease(transaction, lease)
+            return self._tell(transaction, _found(store.get(transaction, rollout), rollout), [wish], now_ms)
 
     # What the controller does.
 
@@ -190,10 +229,6 @@ class Rollouts:
             _check_lease(transaction, lease)
             return self._deployments.renew(transaction, now_ms)
 
-    def _ask(self, rollout: str, event: Event, now_ms: int) -> Rollout:
-        with self._database.transaction() as transaction:
-            return self._tell(transaction, _found(store.get(transaction, rollout), rollout), [event], now_ms)
-
     def _tell(self, transaction: Transaction, before: Rollout, events: Sequence[Event], now_ms: int) -> Rollout:
         after, effects = rules.decide_all(before, events, now_ms)
         return self._write(transaction, _Decision(before, after, effects), now_ms)
@@ -201,11 +236,14 @@ class Rollouts:
     def _decisions(self, transaction: Transaction, watching_ms: int, now_ms: int) -> Sequence[_Decision]:
         """What is to be done for each unfinished rollout, the newest first."""
         newer: dict[str, dict[str, str]] = {}
+        closed = self._fleet.closed(transaction)
         decisions = []
         for header in store.unfinished(transaction):
             rollout = self._known(transaction, header)
             taken = newer.setdefault(rollout.slot, {})
-            events = [*self._facts(transaction, rollout, taken, watching_ms, now_ms), Tick()]
+            events = self._facts(transaction, rollout, taken, watching_ms, now_ms)
+            joined = [event.device for event in events if isinstance(event, Joined)]
+            events = [*events, *rules.care(rollout, joined, closed), Tick()]
             after, effects = rules.decide_all(rollout, events, now_ms)
             decisions.append(_Decision(rollout, after, effects))
             if rollout.state in ACTIVE:
@@ -240,7 +278,8 @@ class Rollouts:
 
 
 def _candidate(device: Device) -> Candidate:
-    return Candidate(device.id, device.labels, device.online)
+    is_closed = device.node is not None and device.node.is_closed
+    return Candidate(device.id, device.labels, device.online, is_closed)
 
 
 def _found(rollout: Rollout | None, name: str) -> Rollout:

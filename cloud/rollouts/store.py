@@ -97,7 +97,7 @@ leases = Table(
 def add(connection: Connection, rollout: Rollout) -> Rollout:
     """Store a new rollout with its members; returns it with its number."""
     values = _header_values(rollout) | {"id": rollout.id, "selector": dict(rollout.selector)}
-    values |= {"gates": asdict(rollout.gates), "waves": rollout.waves, "created_ms": rollout.created_ms}
+    values |= {"waves": rollout.waves, "created_ms": rollout.created_ms}
     values |= {"model": rollout.model, "version": rollout.version, "manifest": rollout.manifest, "slot": rollout.slot}
     number = connection.execute(insert(rollouts).values(values)).inserted_primary_key
     stored = replace(rollout, number=int(number[0]) if number else 0)
@@ -155,9 +155,11 @@ def with_members(connection: Connection, rollout: Rollout) -> Rollout:
     return replace(rollout, members={row.device: _member(row) for row in connection.execute(wanted)})
 
 
-def overviews(connection: Connection, limit: int) -> list[Overview]:
-    """Rollouts, the newest first, each with the tallies of its waves and without its members."""
-    found = connection.execute(select(rollouts).order_by(rollouts.c.number.desc()).limit(limit)).all()
+def overviews(connection: Connection, limit: int, prefix: str = "") -> list[Overview]:
+    """Rollouts, the newest first, each with the tallies of its waves and without its members; those that begin so."""
+    wanted = select(rollouts).order_by(rollouts.c.number.desc()).limit(limit)
+    named = wanted.where(rollouts.c.id.startswith(prefix, autoescape=True)) if prefix else wanted
+    found = connection.execute(named).all()
     tallies = {row.number: [Counter[MemberState]() for _ in range(row.waves)] for row in found}
     m = members.c
     counted = select(m.rollout, m.wave, m.state, func.count()).where(m.rollout.in_(list(tallies)))
@@ -183,6 +185,7 @@ def put_lease(connection: Connection, lease: Lease) -> None:
 
 def _header_values(rollout: Rollout) -> dict[str, object]:
     return {
+        "gates": asdict(rollout.gates),
         "state": rollout.state.value,
         "reason": rollout.reason,
         "wave": rollout.wave,

@@ -52,6 +52,11 @@ class Shown:
         return self.tally[MemberState.PENDING] + self.tally[MemberState.DEPLOYED]
 
     @property
+    def held(self) -> int:
+        """Members that get it as soon as their nodes take new models again."""
+        return self.tally[MemberState.HELD]
+
+    @property
     def reachable(self) -> int:
         """Members that shares are of."""
         return self.in_flight + self.succeeded + len(self.failed)
@@ -59,16 +64,16 @@ class Shown:
     @property
     def is_deserted(self) -> bool:
         """Nobody in it can still prove anything, and nobody has failed to."""
-        return self.reachable + self.tally[MemberState.UNREACHABLE] == 0
+        return self.reachable + self.held + self.tally[MemberState.UNREACHABLE] == 0
 
 
 def plan(candidates: Sequence[Candidate], waves: Sequence[str]) -> list[list[str]]:
     """Device ids by wave; what no wave takes is a last one, and waves that nobody is left for are left out.
 
-    Those that are online go first: a canary that cannot answer proves nothing. Shares are of all candidates, rounded
-    up. Raises BadWaves.
+    Those that are online and take models go first: a canary that cannot answer proves nothing. Shares are of all
+    candidates, rounded up. Raises BadWaves.
     """
-    order = [c.device for c in sorted(candidates, key=lambda c: (not c.online, c.device))]
+    order = [c.device for c in sorted(candidates, key=lambda c: (c.closed, not c.online, c.device))]
     planned: list[list[str]] = []
     taken = 0
     for size in _sizes(waves, len(order)):

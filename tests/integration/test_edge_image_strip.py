@@ -51,7 +51,7 @@ def packages(tmp_path: Path) -> Path:
 
 def test_the_agents_rooms_load_from_what_the_image_keeps(packages: Path) -> None:
     before = size(packages)
-    runpy.run_path(str(ROOT / "images" / "edge" / "strip.py"))["main"](packages)
+    runpy.run_path(str(ROOT / "images" / "strip.py"))["main"]("edge", packages)
     assert size(packages) < 0.8 * before
     assert not (packages / "cloud").exists()
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(packages)}

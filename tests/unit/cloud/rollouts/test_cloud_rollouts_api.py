@@ -80,7 +80,7 @@ def test_a_rollout_is_created_with_what_was_not_said_filled_in(client: TestClien
     }
 
 
-COUNTS = ("succeeded", "failed", "unreachable", "incompatible", "rolled_back")
+COUNTS = ("succeeded", "failed", "unreachable", "incompatible", "rolled_back", "held")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,45 @@
+"""One cluster for all tests that need nodes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import kubernetes
+import pytest
+
+from simulators.kubernetes import Cluster, NoKubernetes
+from simulators.kubernetes import cluster as made_cluster
+
+
+class Given:
+    """A cluster that somebody else has made: what takes more than its API is skipped."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
+        api = kubernetes.client.CoreV1Api(kubernetes.config.new_client_from_config(str(kubeconfig)))
+        self.nodes = tuple(sorted(node.metadata.name for node in api.list_node().items))
+
+    def __getattr__(self, name: str) -> NoReturn:
+        pytest.skip(f"{name}: not on the cluster of LITTORAL_TEST_KUBECONFIG")
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster | Given]:
+    """Two nodes, up for the whole session."""
+    if given := os.environ.get("LITTORAL_TEST_KUBECONFIG"):
+        yield Given(Path(given))
+        return
+    try:
+        with made_cluster(tmp_path_factory.mktemp("cluster")) as made:
+            yield made
+    except NoKubernetes as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def core(cluster: Cluster) -> kubernetes.client.CoreV1Api:
+    """Its API for what is no application: pods, nodes, Secrets."""
+    return kubernetes.client.CoreV1Api(kubernetes.config.new_client_from_config(str(cluster.kubeconfig)))
