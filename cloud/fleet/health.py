@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import JSON, BigInteger, Column, Connection, Float, ForeignKey, Table, select
 
-from cloud.fleet.entities import DeviceHealth
+from cloud.fleet.entities import DeviceHealth, SlotHealth
 from cloud.fleet.store import devices
 from cloud.foundation.database import metadata
 
@@ -24,6 +24,7 @@ health = Table(
     Column("model_crashes", BigInteger, nullable=False),
     Column("uptime_ms", BigInteger, nullable=False),
     Column("latency_counts", JSON, nullable=False),
+    Column("slots", JSON, nullable=False, server_default="[]"),
 )
 
 
@@ -34,4 +35,5 @@ def get(connection: Connection, device: str) -> DeviceHealth | None:
         return None
     values = row._asdict()
     del values["device"]
-    return DeviceHealth(**values | {"latency_counts": tuple(row.latency_counts)})
+    slots = tuple(SlotHealth(**slot) for slot in row.slots)
+    return DeviceHealth(**values | {"latency_counts": tuple(row.latency_counts), "slots": slots})
