@@ -13,5 +13,11 @@ down_revision = "0009"
 
 
 def upgrade() -> None:
-    """Change the tables."""
-    op.add_column("device_health", sa.Column("slots", sa.JSON(), server_default="[]", nullable=False))
+    """Make the table: the next telemetry fills it."""
+    op.create_table(
+        "device_slots_health",
+        sa.Column("device", sa.String(), nullable=False),
+        sa.Column("slots", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["device"], ["devices.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("device"),
+    )
