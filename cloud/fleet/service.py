@@ -70,7 +70,7 @@ class Fleet:
                 {device: asdict(rules.read_telemetry(*one)) for device, one in said.items()},
             )
             told = {device: rules.read_health(telemetry) for device, (telemetry, _) in said.items()}
-            put(transaction, health.health, {device: asdict(one) for device, one in told.items() if one})
+            health.put(transaction, {device: one for device, one in told.items() if one})
 
     # What a cluster says of its nodes.
 
