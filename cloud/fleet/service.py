@@ -77,7 +77,7 @@ class Fleet:
     def take_node(self, node: Node, now_ms: int) -> None:
         """Take what a cluster says of one node."""
         with self._database.reading() as transaction:
-            same = nodes.known(transaction).get(node.device) == node
+            same = nodes.get(transaction, node.device) == node
         if not same:
             with self._database.transaction() as transaction:
                 nodes.put(transaction, [node], now_ms)
