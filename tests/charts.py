@@ -33,7 +33,6 @@ CLOUD: dict[str, Mapping[str, Any]] = {
     "claims of one's own": {
         "postgresql": {"persistence": {"existingClaim": "rows"}},
         "mosquitto": {"persistence": {"existingClaim": "retained"}},
-        "samples": {"existingClaim": "frames"},
     },
     "a storage class": {"postgresql": {"persistence": {"storageClass": "fast", "size": "100Gi"}}},
     "one of each": {

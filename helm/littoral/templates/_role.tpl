@@ -26,10 +26,11 @@ spec:
       labels:
         {{- include "littoral.selector" $labels | nindent 8 }}
         littoral.dev/metrics: "true"
-      {{- with $values.podAnnotations }}
       annotations:
+        kubectl.kubernetes.io/default-container: {{ .role }}
+        {{- with $values.podAnnotations }}
         {{- toYaml . | nindent 8 }}
-      {{- end }}
+        {{- end }}
     spec:
       {{- include "littoral.podCommon" $root | nindent 6 }}
       {{- if and (eq .role "controller") $root.Values.cluster.enabled }}
@@ -92,7 +93,7 @@ spec:
             httpGet: {path: /healthz, port: metrics}
             periodSeconds: 2
             timeoutSeconds: 5
-            failureThreshold: 60
+            failureThreshold: 90
           readinessProbe:
             httpGet: {path: /readyz, port: metrics}
             periodSeconds: 5
@@ -116,9 +117,6 @@ spec:
             - {name: data, mountPath: /var/lib/littoral}
             - {name: tmp, mountPath: /tmp}
             - {name: keys, mountPath: /var/run/littoral/keys, readOnly: true}
-            {{- if and (has .role (list "api" "ingest")) $root.Values.samples.existingClaim }}
-            - {name: samples, mountPath: /var/lib/littoral/samples}
-            {{- end }}
       volumes:
         - name: data
           emptyDir: {}
@@ -128,11 +126,6 @@ spec:
           secret:
             secretName: {{ $root.Values.signingKeys.existingSecret }}
             defaultMode: 0440
-        {{- if and (has .role (list "api" "ingest")) $root.Values.samples.existingClaim }}
-        - name: samples
-          persistentVolumeClaim:
-            claimName: {{ $root.Values.samples.existingClaim }}
-        {{- end }}
 {{- end }}
 
 {{/* A role's settings. */}}
