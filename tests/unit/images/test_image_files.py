@@ -32,8 +32,8 @@ def test_every_image_is_looked_at() -> None:
 
 
 @every_image
-def test_its_base_is_an_argument(image: str) -> None:
-    assert instructions(image)[0] == ("FROM", "${BASE}")
+def test_its_base_and_its_processor_are_arguments(image: str) -> None:
+    assert instructions(image)[0] == ("FROM", "--platform=${PLATFORM} ${BASE}")
     assert re.search(r"^ARG BASE=\S+", text(image), re.MULTILINE)
 
 
