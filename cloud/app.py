@@ -34,6 +34,7 @@ from cloud.http_server import HttpServer, listening
 from cloud.identity import routes as identity_routes
 from cloud.identity.service import Identity
 from cloud.identity.trust import FleetTrust
+from cloud.registry import registration_routes
 from cloud.registry import routes as registry_routes
 from cloud.registry.entities import UnknownModel
 from cloud.registry.kept import kept
@@ -301,6 +302,7 @@ class _Process:
         routers = [
             identity_routes.router(rooms.trust),
             registry_routes.router(rooms.registry),
+            registration_routes.router(rooms.registry, rooms.trust.check_delegated),
             fleet_routes.router(rooms.fleet),
             rollouts_routes.router(rooms.rollouts),
             uplink_routes.router(rooms.ingest),
@@ -310,7 +312,7 @@ class _Process:
             shadow_routes.router(rooms.shadows),
             samples_routes.router(rooms.samples),
         ]
-        return create_api(routers, self._readiness)
+        return create_api(routers, self._readiness, streamed=[registration_routes.PREFIX])
 
     def _readiness(self) -> dict[str, bool]:
         parts = {"database": self._pulse.alive, "serving": not self._stop.is_set()}

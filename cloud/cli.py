@@ -34,7 +34,10 @@ class Lazy:
 
 
 COMMANDS = {
-    "train": Lazy("cloud.training.commands", "train", "Train a model, quantise, judge, sign and register it."),
+    "train": Lazy("cloud.cluster.commands", "train", "Train a model, quantise, judge, sign and register it."),
+    "train-worker": Lazy(
+        "cloud.training.worker_commands", "train_worker", "One of several workers, as Jobs start them."
+    ),
     "register": Lazy("cloud.training.commands", "register", "Judge, sign and register a model trained elsewhere."),
     "models": Lazy("cloud.registry.commands", "models", "List and show registered model versions."),
     "keys": Lazy("cloud.identity.commands", "keys", "The keys that devices trust: make, list, replace, sign offline."),

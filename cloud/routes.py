@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -17,15 +17,17 @@ MAX_BODY_BYTES = 1024 * 1024
 def create_api(
     routers: Iterable[APIRouter],
     readiness: Callable[[], Mapping[str, bool]],
+    streamed: Collection[str] = (),
 ) -> FastAPI:
     """The API made of the rooms' routers.
 
-    `readiness` tells of each part of this process whether it can do its work now.
+    `readiness` tells of each part of this process whether it can do its work now. streamed: paths below which routes
+    read bodies themselves, and limit them.
     """
     api = FastAPI(title="Littoral", version=_version(), description="Models to the edge, results to the cloud.")
     for router in routers:
         api.include_router(router)
-    api.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
+    api.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, streamed=streamed)
 
     @api.get("/healthz", tags=["health"])
     def healthz() -> dict[str, str]:
@@ -48,15 +50,19 @@ def create_api(
 
 
 class BodyLimit:
-    """Refuses a request whose body is larger than `limit` bytes with 413, before anything else reads it (ASGI 3)."""
+    """Refuses a request whose body is larger than `limit` bytes with 413, before anything else reads it (ASGI 3).
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    Those below a `streamed` path are let through as they come.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, streamed: Collection[str] = ()) -> None:
         self._app = app
         self._limit = limit
+        self._streamed = tuple(f"{path}/" for path in streamed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"].startswith(self._streamed):
             await self._app(scope, receive, send)
             return
         try:

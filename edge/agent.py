@@ -241,7 +241,7 @@ def _wired(
         reports=reports,
         challenger=challenger,
         parts=parts,
-        health=Health(parts.inference),
+        health=Health([slot.inference for slot in slots]),
     )
 
 

@@ -7,7 +7,8 @@ finalizer that holds a deleted object until its handler has run.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,29 +57,34 @@ class Handlers:
         thing = _object(body)
         if rules.is_settled(thing) and time.monotonic() - memo.get("looked", -SETTLED_S) < SETTLED_S:
             return
-        _write(patch, thing, self.rollouts.reconcile(thing, self._held(), _now_ms()))
+        with _fenced():
+            _write(patch, thing, self.rollouts.reconcile(thing, self._held(), _now_ms()))
         memo["looked"] = time.monotonic()
 
     def leave_rollout(self, body: Mapping[str, Any], **_: object) -> None:
         """A ModelRollout is deleted."""
-        self.rollouts.leave(_object(body), self._held(), _now_ms())
+        with _fenced():
+            self.rollouts.leave(_object(body), self._held(), _now_ms())
 
     def look_at_group(self, body: Mapping[str, Any], patch: kopf.Patch, **_: object) -> None:
         """Count a DeviceGroup's devices."""
-        self._held()
+        with _fenced():
+            self._held()
         thing = _object(body)
         _write(patch, thing, self.groups.reconcile(thing, _now_ms()))
 
     def look_at_run(self, body: Mapping[str, Any], patch: kopf.Patch, **_: object) -> None:
         """Make a TrainingRun's Job, and follow it."""
-        self._held()
+        with _fenced():
+            self._held()
         thing = _object(body)
         if not rules.is_settled(thing):
             _write(patch, thing, self.runs.reconcile(thing, _now_ms()))
 
     def see_node(self, body: Mapping[str, Any], type: str | None, **_: object) -> None:  # noqa: A002 - kopf's name
         """A node is there, has changed, or is gone."""
-        self._held()
+        with _fenced():
+            self._held()
         if node := nodes.node(body, gone=type == "DELETED"):
             self.fleet.take_node(node, _now_ms())
 
@@ -86,6 +92,15 @@ class Handlers:
         if (lease := self.lease()) is None:
             raise LeaseLost("another controller is active now")
         return lease
+
+
+@contextmanager
+def _fenced() -> Iterator[None]:
+    """A lost lease is no fault: kopf is about to be stopped, and this is the next controller's."""
+    try:
+        yield
+    except LeaseLost as error:
+        raise kopf.TemporaryError(str(error), delay=AGAIN_S) from error
 
 
 def _configure(settings: kopf.OperatorSettings, **_: object) -> None:

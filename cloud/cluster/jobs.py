@@ -8,6 +8,7 @@ from typing import Any
 
 from cloud.cluster.conditions import conditions
 from cloud.cluster.entities import GROUP, VERSION, Object, Phase, Refusal, Worker, Workshop
+from cloud.training.entities import Ending
 
 PORT = 2222
 USER = 10001
@@ -213,7 +214,8 @@ def _last_failure(workers: Sequence[Worker]) -> str:
     failed = [worker for worker in workers if worker.exit_code]
     if not failed:
         return ""
-    last = max(failed, key=lambda worker: (worker.ended, worker.index))
+    # When one ends all do: what it was shall be told, not what became of the others.
+    last = max(failed, key=lambda worker: (worker.exit_code != Ending.PEER_LOST, worker.ended, worker.index))
     return f"worker {last.index} ended with {last.exit_code}: {_reason(last.message)}"
 
 

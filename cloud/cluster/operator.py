@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
 import threading
 import time
+from typing import Any
 
 import kopf
 import structlog
@@ -28,6 +31,9 @@ NODES_S = 60.0
 """All nodes are read so often: of one that went while nobody watched there is no event."""
 
 log = structlog.get_logger()
+
+# That signals are not kopf's is what we want: nobody needs to be warned of it.
+logging.getLogger("kopf._core.reactor.running").addFilter(lambda record: "OS signals" not in record.getMessage())
 
 
 class Operator:
@@ -95,8 +101,11 @@ class Operator:
             fleet=self._fleet,
             lease=lambda: self._lease,
         )
+        # By default kopf asks for this user's name, which need not have one here.
+        identity: Any = f"littoral-{os.getpid()}"
+        registry = handlers.registry()
         asyncio.run(
-            kopf.operator(registry=handlers.registry(), namespaces=[namespace], standalone=True, stop_flag=stop)
+            kopf.operator(registry=registry, namespaces=[namespace], standalone=True, identity=identity, stop_flag=stop)
         )
 
     async def _read_nodes(self, cluster: Cluster) -> None:

@@ -107,7 +107,8 @@ class DeviceGroups:
 def group_status(thing: Object, found: Sequence[Device], now: str) -> Mapping[str, Any]:
     """The status of a group that has these devices."""
     nodes = [device.node for device in found if device.node]
-    ready = (bool(found), "DevicesFound" if found else "NoDevices", f"{len(found)} devices have these labels")
+    # A group that nobody is in yet is one all the same: whoever waits for it shall not wait for a device.
+    ready = (True, "DevicesFound" if found else "NoDevices", f"{len(found)} devices have these labels")
     return {
         "observedGeneration": thing.generation,
         "devices": len(found),

@@ -127,6 +127,7 @@ def _details(version: dict[str, Any]) -> RenderableType:
         ("data set", f"{lineage['dataset']} {lineage['dataset_digest'][:12]}"),
         ("code version", lineage["code_version"]),
         *lineage["parameters"].items(),
+        *([("restarts", lineage["restarts"])] if lineage["restarts"] else []),
     ]
     columns = ["variant", "accuracy", "bytes", "transfer", "patches", "digest"]
     variants = [

@@ -74,6 +74,7 @@ def described(version: ModelVersion) -> dict[str, object]:
             "code_version": lineage.code_version,
             "training_run": lineage.training_run,
             "parameters": dict(lineage.parameters),
+            "restarts": lineage.restarts,
         },
     }
 

@@ -51,11 +51,14 @@ class Registry:
         self._patched_versions = patched_versions
         self._found = lru_cache(CACHED_ARTIFACTS)(self._find_artifact)
 
-    def register(self, draft: Manifest, files: Mapping[str, bytes], now_ms: int) -> ModelVersion:
+    def register(
+        self, draft: Manifest, files: Mapping[str, bytes], now_ms: int, name: str | None = None
+    ) -> ModelVersion:
         """Make `draft` the next version of its model, with one file for each variant by name.
 
         Version, time and artifacts of the draft are filled in. All or nothing: the files are on the disk before the
-        version exists. Raises Unpublishable, and whatever the promise raises.
+        version exists. name: of this registration; what was registered under it before is returned, and nothing made.
+        Raises Unpublishable, and whatever the promise raises.
         """
         rules.check_draft(draft, files)
         stored = {variant: self._store(data) for variant, data in files.items()}
@@ -63,6 +66,8 @@ class Registry:
         bases = self._bases(draft.model)
         patched = {name: self._patches(stored[name][0], data, bases.get(name, ())) for name, data in files.items()}
         with self._database.transaction() as connection:
+            if name and (before := store.registered_as(connection, name)):
+                return before
             manifest = Manifest()
             manifest.CopyFrom(draft)
             manifest.version = store.newest(connection, draft.model) + 1
@@ -74,6 +79,8 @@ class Registry:
                 _known_or_new(connection, as_artifact(patch), patch.digest)
             version = self._signed(manifest)
             store.insert(connection, version)
+            if name:
+                store.insert_registration(connection, name, version)
             if self._promise:
                 self._promise(connection, version.model, version.version, version.manifest, now_ms)
         return version
@@ -83,6 +90,11 @@ class Registry:
         with self._database.reading() as connection:
             found = store.find(connection, model, version)
             return found or _raise_unknown(connection, model, version)
+
+    def registered_as(self, name: str) -> ModelVersion | None:
+        """What was registered under this name of a registration; None: nothing was."""
+        with self._database.reading() as connection:
+            return store.registered_as(connection, name)
 
     def latest(self, model: str) -> ModelVersion:
         """The newest version of a model. Raises UnknownModel."""

@@ -28,6 +28,14 @@ artifacts = Table(
     Column("artifact", LargeBinary, nullable=False),  # Artifact: how that form is cut
 )
 
+registrations = Table(
+    "registrations",
+    metadata,
+    Column("name", String(128), primary_key=True),  # what the one who registers calls it: done again it is the same
+    Column("model", String(63), nullable=False),
+    Column("version", BigInteger, nullable=False),
+)
+
 
 def newest(connection: Connection, model: str) -> int:
     """The highest version of a model; 0 if there is none."""
@@ -51,6 +59,18 @@ def find(connection: Connection, model: str, version: int) -> ModelVersion | Non
     """One version of a model."""
     chosen = select(versions).where(versions.c.model == model, versions.c.version == version)
     return _version(connection.execute(chosen).one_or_none())
+
+
+def registered_as(connection: Connection, name: str) -> ModelVersion | None:
+    """What was registered under this name."""
+    both = (versions.c.model == registrations.c.model) & (versions.c.version == registrations.c.version)
+    chosen = select(versions).join(registrations, both).where(registrations.c.name == name)
+    return _version(connection.execute(chosen).one_or_none())
+
+
+def insert_registration(connection: Connection, name: str, version: ModelVersion) -> None:
+    """Remember what was registered under a new name."""
+    connection.execute(registrations.insert().values(name=name, model=version.model, version=version.version))
 
 
 def find_by_digest(connection: Connection, manifest_digest: bytes) -> ModelVersion | None:

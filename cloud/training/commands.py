@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TextIO
 
@@ -19,21 +18,20 @@ from cloud.identity.trust import FleetTrust
 from cloud.registry.entities import Unpublishable, described
 from cloud.registry.kept import kept
 from cloud.registry.service import Registry
-from cloud.training.entities import FLOAT, INT8, Options, QuantisationLoss, Step, TrainedModel, UnreadableDataset
-from protos import topics
+from cloud.training.entities import (
+    FLOAT,
+    INT8,
+    LARGEST_SEED,
+    Options,
+    QuantisationLoss,
+    Step,
+    TrainedModel,
+    UnreadableDataset,
+)
+from cloud.training.worker_commands import model_name
 from protos.kit import logs, settings
 from protos.kit.keys import KeysFailed
 from protos.v1.manifest_pb2 import Lineage, Requirements
-
-LARGEST_SEED = 2**31 // 1_000_003 - 1
-"""So that the seeds of all replicas stay apart and within 32 bits."""
-
-
-def _model_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    try:
-        return topics.checked_name(value, "model")
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
 
 
 @click.command(epilog="Example: littoral train --data digits --model digits --epochs 12")
@@ -44,7 +42,7 @@ def _model_name(_context: click.Context, _parameter: click.Parameter, value: str
     metavar="digits|DIR",
     help="The embedded digits, or a folder with MNIST in IDX files.",
 )
-@click.option("--model", default="digits", show_default=True, callback=_model_name, help="Name to register it under.")
+@click.option("--model", default="digits", show_default=True, callback=model_name, help="Name to register it under.")
 @click.option(
     "--epochs", type=click.IntRange(1, 10_000), help="How often every image is seen; by default what the data needs."
 )
@@ -112,7 +110,7 @@ def _variant(_context: click.Context, _parameter: click.Parameter, given: tuple[
 @click.command(
     epilog="Example: littoral register --model waves --variant int8=waves.tflite --data held-out.npz --steps steps.json"
 )
-@click.option("--model", required=True, callback=_model_name, help="Name to register it under.")
+@click.option("--model", required=True, callback=model_name, help="Name to register it under.")
 @click.option(
     "--variant",
     "variants",
@@ -168,10 +166,10 @@ def _brought(variants: dict[str, Path], data: Path, steps: TextIO | None, labels
     from cloud.training.quiet import native_logs_hidden  # noqa: PLC0415 - --help must not wait for these imports
 
     with native_logs_hidden(UnreadableDataset, QuantisationLoss, Unpublishable):
-        from cloud.training import bringing  # noqa: PLC0415
+        from cloud.training import bringing, service  # noqa: PLC0415
 
         held_out = bringing.held_out(data)
-        origin = Lineage(dataset=held_out.name, dataset_digest=held_out.digest, code_version=_code_version())
+        origin = Lineage(dataset=held_out.name, dataset_digest=held_out.digest, code_version=service.code_version())
         return bringing.brought(
             {name: path.read_bytes() for name, path in variants.items()},
             held_out,
@@ -212,7 +210,7 @@ def _train(data: str, options: Options) -> TrainedModel:
                 result = f"loss {step.loss:.4f}  accuracy {step.accuracy:.2%}"
                 bar.update(task, description=name, completed=step.done, result=result)
 
-            return service.train(dataset, options, _code_version(), told)
+            return service.train(dataset, options, service.code_version(), told)
 
 
 def _bar(console: Console) -> Progress:
@@ -233,13 +231,6 @@ def _publish(trained: TrainedModel, registry: Registry, model: str, requires: Re
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
-
-
-def _code_version() -> str:
-    try:
-        return version("littoral")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _drawn(published: dict[str, object]) -> RenderableType:

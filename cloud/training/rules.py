@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.training.entities import QuantisationLoss
+from cloud.training.entities import NoProgress, QuantisationLoss
+
+T = TypeVar("T", int, Any)
+"""A number, or a tensor that is known only when the graph runs."""
 
 ALLOWED_LOSS = 0.01
 GOLDEN_FRAMES = 8
+MOST_TRIES = 20
 
 EPOCHS_BY_IMAGES = ((3_000, 12), (30_000, 8))
 EPOCHS_OF_MORE = 4
@@ -31,6 +36,27 @@ def default_epochs(images: int) -> int:
 def compiling_pays(steps: int) -> bool:
     """Whether a training of so many steps ends sooner when it is compiled first."""
     return steps >= STEPS_WORTH_COMPILING
+
+
+def epoch_order(seed: int, epoch: int, images: int, steps: int, batch: int) -> NDArray[np.int32]:
+    """Which image each place of each step of an epoch (from 0) learns from: indices (steps, batch), each image once.
+
+    It depends on nothing but these numbers: every worker, and every repetition, computes the same.
+    """
+    shuffled = np.random.default_rng((seed, epoch)).permutation(images)
+    return shuffled[: steps * batch].reshape(steps, batch).astype(np.int32)
+
+
+def share_of(replica: T, batch: int, replicas: int) -> tuple[T, T]:
+    """The first place of a batch that a replica learns from, and the first of the next one's. Replicas divide batch."""
+    share = batch // replicas
+    return replica * share, (replica + 1) * share
+
+
+def check_progress(epochs: int, tries: int) -> None:
+    """Raise NoProgress if `tries` to go on after `epochs` are too many for bad luck: a cluster repeats without end."""
+    if tries > MOST_TRIES:
+        raise NoProgress(f"{MOST_TRIES} tries to go on after {epochs} epochs came to no other epoch's end")
 
 
 def check_quantisation(accuracy_float: float, accuracy_int8: float) -> None:

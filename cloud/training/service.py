@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Protocol
 
 from cloud.registry.entities import ModelVersion
-from cloud.registry.service import Registry
 from cloud.training import operators, rules
 from cloud.training.datasets import Dataset
 from cloud.training.entities import FLOAT, INT8, PLAIN, Options, Progress, TrainedModel
@@ -18,6 +19,13 @@ VARIANTS = (INT8, FLOAT)
 """In the order of the manifest."""
 
 METRICS = {FLOAT: "accuracy_float", INT8: "accuracy_int8"}
+
+
+class Registers(Protocol):
+    """Where versions are registered. Where many train, that is elsewhere: no database is needed to train."""
+
+    def register(self, draft: Manifest, files: Mapping[str, bytes], now_ms: int) -> ModelVersion:
+        """Make `draft` the next version of its model. Raises Unpublishable."""
 
 
 def train(dataset: Dataset, options: Options, code_version: str, progress: Progress) -> TrainedModel:
@@ -31,10 +39,13 @@ def train(dataset: Dataset, options: Options, code_version: str, progress: Progr
     epochs = options.epochs or rules.default_epochs(len(dataset.train_labels))
     steps = len(dataset.train_labels) // options.batch * epochs
     network = Trainer(dataset, options, epochs, compiled=rules.compiling_pays(steps)).run(progress)
-    files = convert(network, dataset.train_images)
-    if options.plain:
-        files |= {name: files[of] for name, of in PLAIN.items()}
+    files = variants(convert(network, dataset.train_images), plain=options.plain)
     return judged(dataset, files, lineage(dataset, options, epochs, code_version))
+
+
+def variants(files: Mapping[str, bytes], *, plain: bool) -> dict[str, bytes]:
+    """The converter's files by variant, with `plain` those without a delegate, too."""
+    return {**files, **({name: files[of] for name, of in PLAIN.items()} if plain else {})}
 
 
 def judged(dataset: Dataset, files: Mapping[str, bytes], origin: Lineage) -> TrainedModel:
@@ -63,7 +74,7 @@ def judged(dataset: Dataset, files: Mapping[str, bytes], origin: Lineage) -> Tra
 
 
 def publish(
-    trained: TrainedModel, registry: Registry, model: str, now_ms: int, requires: Requirements | None = None
+    trained: TrainedModel, registry: Registers, model: str, now_ms: int, requires: Requirements | None = None
 ) -> ModelVersion:
     """Register `trained` as the next version of `model`. Raises Unpublishable."""
     return registry.register(draft(trained, model, requires), trained.files, now_ms)
@@ -92,13 +103,17 @@ def draft(trained: TrainedModel, model: str, requires: Requirements | None = Non
     )
 
 
-def lineage(dataset: Dataset, options: Options, epochs: int, code_version: str) -> Lineage:
-    """Where the model comes from. The run is named by all that determines the result: to repeat it is the same run."""
+def lineage(dataset: Dataset, options: Options, epochs: int, code_version: str, workers: int = 1) -> Lineage:
+    """Where the model comes from. The run is named by all that determines the result: to repeat it is the same run.
+
+    workers: how many trained together; each normalises its own share of a batch, so the number is part of the result.
+    """
     parameters = {
         "batch": str(options.batch),
         "epochs": str(epochs),
         "rate": f"{options.rate:g}",
         "seed": str(options.seed),
+        **({"workers": str(workers)} if workers > 1 else {}),
     }
     determining = repr((dataset.digest.hex(), code_version, sorted(parameters.items())))
     return Lineage(
@@ -108,3 +123,11 @@ def lineage(dataset: Dataset, options: Options, epochs: int, code_version: str) 
         training_run=hashlib.sha256(determining.encode()).hexdigest()[:16],
         parameters=parameters,
     )
+
+
+def code_version() -> str:
+    """This code's, as a model's lineage names it."""
+    try:
+        return version("littoral")
+    except PackageNotFoundError:
+        return "unknown"

@@ -6,11 +6,14 @@ step is right under any `tf.distribute` strategy.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from cloud.training import rules
 from cloud.training.datasets import Dataset
 from cloud.training.entities import Options, Progress, Step
 from cloud.training.network import build, scaled, varied
@@ -62,7 +65,8 @@ class Trainer:
 
     def run_epoch(self, epoch: int, progress: Progress) -> None:
         """Every image once, in the order of this epoch (from 0)."""
-        order, totals = self._order(epoch), np.zeros(2)
+        order = rules.epoch_order(self._options.seed, epoch, len(self._labels), self.steps, self._batch)
+        totals = np.zeros(2)
         for start in range(0, self.steps, STEPS_A_CALL):
             part = order[start : start + STEPS_A_CALL]
             totals += self._many_steps(part, epoch * self.steps + start).numpy()
@@ -70,10 +74,43 @@ class Trainer:
             done = (epoch * self.steps + seen) / (self.steps * self._epochs)
             progress(Step(epoch + 1, self._epochs, done, *(float(total) / seen for total in totals)))
 
-    def _order(self, epoch: int) -> NDArray[np.int32]:
-        """Indices of the images, (steps, batch)."""
-        shuffled = np.random.default_rng((self._options.seed, epoch)).permutation(len(self._labels))
-        return shuffled[: self.steps * self._batch].reshape(self.steps, self._batch).astype(np.int32)
+    def settle(self) -> None:
+        """Give every replica the mean of their running statistics, of which each has those of its own images."""
+        for variable in self.network.non_trainable_variables if self._strategy.num_replicas_in_sync > 1 else ():
+            of_replicas = self._strategy.run(lambda value=variable.value: tf.identity(value))
+            variable.assign(self._strategy.reduce(tf.distribute.ReduceOp.MEAN, of_replicas, axis=None))
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """What later epochs depend on besides data and options, by name; settled, it is the same on each replica."""
+        return {name: variable.numpy() for name, variable in self._variables().items()}
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Go on from what `state` returned. Raises ValueError if it is another network's."""
+        variables = self._variables()
+        if {name: value.shape for name, value in state.items()} != {
+            name: tuple(variable.shape) for name, variable in variables.items()
+        }:
+            raise ValueError("the state is that of another network or optimizer")
+        for name, variable in variables.items():
+            variable.assign(state[name])
+
+    def from_first(self, value: NDArray[np.generic]) -> NDArray[np.generic]:
+        """What the first replica calls `value`: all of them call this at once, with arrays of one shape and type."""
+        if self._strategy.num_replicas_in_sync == 1:
+            return value
+
+        def mine() -> tf.Tensor:
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            return tf.where(tf.equal(replica, 0), tf.constant(value), tf.zeros_like(value))
+
+        summed: NDArray[np.generic] = self._strategy.reduce(
+            tf.distribute.ReduceOp.SUM, self._strategy.run(mine), axis=None
+        ).numpy()
+        return summed
+
+    def _variables(self) -> dict[str, keras.Variable]:
+        of_network = {f"network/{variable.path}": variable for variable in self.network.variables}
+        return of_network | {f"optimizer/{variable.path}": variable for variable in self._optimizer.variables}
 
     def _run(self, order: tf.Tensor, first_step: tf.Tensor) -> tf.Tensor:
         """A step for each row of `order`. Returns the sums of the steps' loss and accuracy, (2,)."""
@@ -85,8 +122,8 @@ class Trainer:
 
     def _step(self, chosen: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        share = self._batch // self._strategy.num_replicas_in_sync
-        mine = chosen[replica * share : (replica + 1) * share]
+        first, end = rules.share_of(replica, self._batch, self._strategy.num_replicas_in_sync)
+        mine = chosen[first:end]
         images = scaled(tf.gather(self._images, mine))
         images = varied(images, tf.stack([self._options.seed * 1_000_003 + replica, number]))
         return self._learn_fast(images, tf.gather(self._labels, mine))

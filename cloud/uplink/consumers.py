@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cloud.foundation.database import Database, Transaction
 from cloud.uplink import consuming, store_consumers, store_queries
 from cloud.uplink.consuming import MAX_STREAMS, Consumer, Reading, Start, UnknownConsumer
 from cloud.uplink.questions import MAX_PAGE, InvalidQuestion
-from protos.topics import checked_name
+from protos.topics import NAME, checked_name
 
 
 class Consumers:
@@ -63,13 +65,15 @@ class Consumers:
         """
         positions = consuming.from_word(ack)
         with self._database.beside() as connection:
-            _check(connection, name)
+            _check(connection, name, store_consumers.hold)
             there = store_consumers.watermarks(connection, positions)
             if wrong := [stream for stream, seq in positions.items() if seq > there.get(stream, -1)]:
                 raise InvalidQuestion(f"this acknowledges what was never handed out, of stream {wrong[0]}")
             store_consumers.move(connection, name, positions, now_ms)
 
 
-def _check(connection: Transaction, name: str) -> None:
-    if not store_consumers.exists(connection, name):
+def _check(
+    connection: Transaction, name: str, exists: Callable[[Transaction, str], bool] = store_consumers.exists
+) -> None:
+    if not NAME.fullmatch(name) or not exists(connection, name):
         raise UnknownConsumer(f"there is no consumer {name[:64]!r}: create it first")

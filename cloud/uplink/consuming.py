@@ -20,6 +20,7 @@ MAX_STREAMS = 100
 """Streams that one reading hands out of, at most: the word that acknowledges it stays short."""
 
 _LARGEST = 2**63
+_LARGEST_ID = 2**31
 
 
 class UnknownConsumer(Exception):
@@ -83,9 +84,9 @@ def from_word(word: str) -> dict[int, int]:
     try:
         pairs = json.loads(base64.b64decode(word.encode("ascii"), altchars=b"-_", validate=True))
         positions = dict(pairs)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidQuestion(_NO_ACK) from error
-    if not 0 < len(positions) <= MAX_STREAMS or not all(map(_is_number, (*positions, *positions.values()))):
+    if not 0 < len(positions) <= MAX_STREAMS or not all(_is_position(*pair) for pair in positions.items()):
         raise InvalidQuestion(_NO_ACK)
     return positions
 
@@ -93,5 +94,6 @@ def from_word(word: str) -> dict[int, int]:
 _NO_ACK = "this acknowledges nothing: give the `ack` of a reading, unchanged"
 
 
-def _is_number(number: object) -> bool:
-    return type(number) is int and 0 <= number < _LARGEST
+def _is_position(stream: object, seq: object) -> bool:
+    """Whether both fit into their columns."""
+    return type(stream) is int and 0 <= stream < _LARGEST_ID and type(seq) is int and 0 <= seq < _LARGEST

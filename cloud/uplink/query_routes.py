@@ -32,6 +32,17 @@ Time = Annotated[datetime | None, Query(description="ISO 8601, by the cloud's cl
 Share = Annotated[float | None, Query(ge=0, le=1)]
 
 
+@contextmanager
+def refusals() -> Iterator[None]:
+    """What a request asks wrongly, as HTTP says it."""
+    try:
+        yield
+    except InvalidQuestion as error:
+        raise HTTPException(422, str(error)) from error
+    except UnknownConsumer as error:
+        raise HTTPException(404, str(error)) from error
+
+
 def which(
     *,
     device: str | None = None,
@@ -45,18 +56,8 @@ def which(
     max_confidence: Share = None,
 ) -> Which:
     """Which results are meant, from a request's parameters."""
-    return Which(device, source, model, version, label, _ms(from_), _ms(to), min_confidence, max_confidence)
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """What a request asks wrongly, as HTTP says it."""
-    try:
-        yield
-    except InvalidQuestion as error:
-        raise HTTPException(422, str(error)) from error
-    except UnknownConsumer as error:
-        raise HTTPException(404, str(error)) from error
+    with refusals():
+        return Which(device, source, model, version, label, _ms(from_), _ms(to), min_confidence, max_confidence)
 
 
 Asked = Annotated[Which, Depends(which)]

@@ -13,6 +13,7 @@ from cloud.uplink.aggregates import LATENCY_EDGES_US
 MAX_PAGE = 1_000
 MAX_BUCKETS = 10_000
 _LARGEST = 2**63
+_LARGEST_ID = 2**31
 
 
 class InvalidQuestion(ValueError):
@@ -32,6 +33,12 @@ class Which:
     to_ms: int | None = None
     min_confidence: float | None = None
     max_confidence: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises InvalidQuestion for a name that PostgreSQL cannot even be asked for."""
+        for what, name in (("device", self.device), ("source", self.source), ("model", self.model)):
+            if name is not None and "\0" in name:
+                raise InvalidQuestion(f"{what} {name[:64]!r} is not a name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,18 +143,21 @@ def from_cursor(cursor: str) -> Place:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         numbers = json.loads(base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidQuestion(_NO_CURSOR.format(cursor[:64])) from error
     if not (isinstance(numbers, list) and len(numbers) == 3 and all(map(_is_key, numbers))):  # noqa: PLR2004 - a key
         raise InvalidQuestion(_NO_CURSOR.format(cursor[:64]))
-    return Place(*numbers)
+    place = Place(*numbers)
+    if place.stream >= _LARGEST_ID:
+        raise InvalidQuestion(_NO_CURSOR.format(cursor[:64]))
+    return place
 
 
 _NO_CURSOR = "cursor {!r} is none that a page ended with: ask for the first page, without one"
 
 
 def _is_key(number: object) -> bool:
-    return type(number) is int and -_LARGEST <= number < _LARGEST
+    return type(number) is int and 0 <= number < _LARGEST
 
 
 def latency_quantile_us(counts: Sequence[int], q: float) -> float | None:

@@ -23,6 +23,7 @@ from cloud.uplink.entities import (
     VersionSummary,
 )
 from cloud.uplink.inserting import insert_new
+from cloud.uplink.summing import total
 from cloud.uplink.tables import quarantine, results, sources, streams, truths, versions
 from protos.kit.columns import Results
 
@@ -161,7 +162,7 @@ def counts(connection: Connection) -> Counts:
         duplicated=_number(connection, select(func.coalesce(func.sum(store_audit.repeated().subquery().c.extra), 0))),
         results_total=_number(connection, select(func.count()).select_from(results)),
         quarantined=_number(connection, select(func.count()).select_from(quarantine)),
-        skipped=_number(connection, select(func.coalesce(func.sum(streams.c.skipped), 0))),
+        skipped=_number(connection, select(total(streams.c.skipped))),
     )
 
 

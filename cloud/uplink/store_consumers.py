@@ -10,6 +10,7 @@ from cloud.uplink.consuming import Consumer, Lag
 from cloud.uplink.inserting import insert, insert_new
 from cloud.uplink.questions import Row
 from cloud.uplink.store_queries import ROW
+from cloud.uplink.summing import total
 from cloud.uplink.tables import consumers, positions, results, streams
 
 _FORWARD = (
@@ -31,6 +32,12 @@ def exists(connection: Connection, name: str) -> bool:
     return connection.execute(select(consumers.c.name).where(consumers.c.name == name)).one_or_none() is not None
 
 
+def hold(connection: Connection, name: str) -> bool:
+    """Whether there is a consumer of this name; if so nobody forgets it until the transaction ends."""
+    wanted = select(consumers.c.name).where(consumers.c.name == name).with_for_update(read=True)
+    return connection.execute(wanted).one_or_none() is not None
+
+
 def pass_all(connection: Connection, name: str, now_ms: int) -> None:
     """Put a new consumer behind everything that is stored."""
     now = select(literal(name), streams.c.id, streams.c.watermark, literal(now_ms)).where(streams.c.watermark > 0)
@@ -39,13 +46,14 @@ def pass_all(connection: Connection, name: str, now_ms: int) -> None:
 
 def remove(connection: Connection, name: str) -> None:
     """Forget a consumer and its positions."""
-    connection.execute(delete(positions).where(positions.c.consumer == name))
+    # The consumer goes first: this waits for whoever moves its positions now, so that none is left for its successor.
     connection.execute(delete(consumers).where(consumers.c.name == name))
+    connection.execute(delete(positions).where(positions.c.consumer == name))
 
 
 def every(connection: Connection) -> list[Consumer]:
     """All consumers, by name."""
-    behind = func.coalesce(func.sum(streams.c.watermark - _seq), 0)
+    behind = total(streams.c.watermark - _seq)
     here = and_(positions.c.consumer == consumers.c.name, positions.c.stream == streams.c.id)
     wanted = (
         select(consumers.c.name, consumers.c.created_ms, behind)

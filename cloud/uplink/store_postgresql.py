@@ -34,6 +34,8 @@ UPDATE streams SET watermark = new.watermark, skipped = new.skipped, set_aside =
 FROM unnest(%s::int[], %s::bigint[], %s::bigint[], %s::bigint[]) AS new (id, watermark, skipped, set_aside)
 WHERE streams.id = new.id
 """
+_EXPIRY_LOCK = 0x65787069727920
+_ALONE = f"SELECT pg_try_advisory_xact_lock({_EXPIRY_LOCK})"
 _COUNT = "SELECT stream, count(*) FROM {day} GROUP BY stream"
 _FORGET = "DELETE FROM truths USING {day} WHERE truths.source = {day}.source AND truths.frame = {day}.frame"
 _EXPIRE = """
@@ -99,8 +101,13 @@ def make_days(connection: Connection, days: Iterable[int]) -> None:
 
 
 def expire(connection: Connection, before_day: int) -> int:
-    """Drop the oldest day before `before_day`, and its truths; returns its number of results, 0: there is none."""
+    """Drop the oldest day before `before_day`, and its truths; returns its number of results.
+
+    0: there is none, or another process is at it.
+    """
     driver = _driver(connection)
+    if not driver.execute(_ALONE).fetchall()[0][0]:
+        return 0
     for (name,) in driver.execute(_DAYS).fetchall():
         if name < _partition(before_day) and (gone := _drop(driver, name)):
             return gone

@@ -20,6 +20,9 @@ PATIENCE_S = 20
 _STEPS = 10_000
 """SQLite looks at the clock after so many of its instructions."""
 
+_LAST_MINUTE = 2**31 - 1
+"""What the column holds, in the year 6053. Calendars go further, and people ask for "all" that way."""
+
 r = results.c
 ROW = [r[field.name] for field in fields(Row)]
 """The columns of a Row, in its order."""
@@ -231,9 +234,9 @@ def _names_asked(which: Which) -> Iterator[ColumnElement[bool]]:
 def _minutes_asked(which: Which, minute: ColumnElement[int]) -> Iterator[ColumnElement[bool]]:
     """Whole minutes: the one in which the time begins, not the one in which it ends, unless that has begun."""
     if which.from_ms is not None:
-        yield minute >= which.from_ms // MINUTE_MS
+        yield minute >= min(which.from_ms // MINUTE_MS, _LAST_MINUTE)
     if which.to_ms is not None:
-        yield minute < -(-which.to_ms // MINUTE_MS)
+        yield minute < min(-(-which.to_ms // MINUTE_MS), _LAST_MINUTE)
 
 
 def _names(connection: Connection, wanted: Select[Any], ids: Iterable[int]) -> dict[int, Sequence[Any]]:

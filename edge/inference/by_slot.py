@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from edge.inference.entities import Blueprint
 from edge.inference.service import Inference
 from edge.uplink.entities import NewBatch
 from protos.topics import DEFAULT_SLOT
@@ -39,6 +40,10 @@ class BySlot:
         if slot not in self._inferences:
             raise UnknownSlot(f"there is no slot {slot!r} on this device: it has {', '.join(self._inferences)}")
         return self._inferences[slot]
+
+    def serving(self) -> list[Blueprint]:
+        """The models that serve now, the main slot's first."""
+        return [inference.blueprint for inference in self if inference.blueprint]
 
     def on_results(self, listener: Callable[[NewBatch], None]) -> None:
         """As `Inference.on_results`, for the results of all slots."""

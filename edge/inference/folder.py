@@ -8,6 +8,8 @@ A writer gives a file its name when it is whole; names that begin with a dot are
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import re
 import time
 from collections import deque
@@ -31,6 +33,11 @@ RETRY_S = 5.0
 MAX_FILE_BYTES = 64 * 1024 * 1024
 TAKEN = "taken"
 REFUSED = "refused"
+MAX_NAME_BYTES = 200
+"""Longer ones leave no room for the numbers in a file system's 255 bytes."""
+
+UNREADABLE = frozenset({errno.EACCES, errno.EPERM, errno.EIO})
+"""Troubles of one file, which will not pass; others are the disk's or the machine's."""
 
 _TAKEN_NAME = re.compile(r"(\d{20})-(\d{1,8})-(.+)", re.DOTALL)
 
@@ -107,6 +114,8 @@ class Folder:
     async def _hand_over(self, intake: Intake, taken: Taken, pixels: NDArray[np.uint8]) -> None:
         captured = np.full(taken.count, time.time_ns() // 1000, np.int64)
         await self._inference.hand_over(intake, FrameRun(taken.first_frame, pixels, captured, time.monotonic_ns()))
+        if intake.accepted < taken.last_frame:
+            await finished(self._refuse, taken.path, "its frames are none for the model that serves now")
 
     async def _serving(self) -> Blueprint:
         """The model that serves, once there is one."""
@@ -142,6 +151,7 @@ class Folder:
         """Move the next file that holds frames to those taken; None if there is none."""
         for path in self._waiting():
             try:
+                _check_name(path)
                 pixels = _read(path, serving)
             except Unreadable as error:
                 self._refuse(path, str(error))
@@ -160,7 +170,21 @@ class Folder:
         yield from sorted(path for path in self._path.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
+def _check_name(path: Path) -> None:
+    if (size := len(os.fsencode(path.name))) > MAX_NAME_BYTES:
+        raise Unreadable(f"its name has {size} bytes, {MAX_NAME_BYTES} are allowed")
+
+
 def _read(path: Path, serving: Blueprint) -> NDArray[np.uint8]:
     if (size := path.stat().st_size) > MAX_FILE_BYTES:
         raise Unreadable(f"{size} bytes, {MAX_FILE_BYTES} are allowed: cut it into several")
-    return frames(path.read_bytes(), serving.frame_bytes, serving.frame_dtype)
+    return frames(_bytes(path), serving.frame_bytes, serving.frame_dtype)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno in UNREADABLE:
+            raise Unreadable(f"it cannot be read: {error.strerror}") from error
+        raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from edge.foundation.version import agent_version
@@ -25,9 +25,12 @@ ONLINE, OFFLINE = b"online", b"offline"
 
 
 class HomeAssistant:
-    """Tells states under `littoral-edge/DEVICE`, and what they are under `prefix`. serving: whose labels have names."""
+    """Tells states under `littoral-edge/DEVICE`, and what they are under `prefix`.
 
-    def __init__(self, address: Address, prefix: str, device: str, serving: Callable[[], Blueprint | None]) -> None:
+    serving: the models that serve in all slots, whose labels have names.
+    """
+
+    def __init__(self, address: Address, prefix: str, device: str, serving: Callable[[], Iterable[Blueprint]]) -> None:
         self._root = f"littoral-edge/{device}"
         self._prefix = prefix
         self._device = device
@@ -118,12 +121,14 @@ class HomeAssistant:
     def _told(self, batch: NewBatch) -> bytes:
         """The newest result of a batch, with its label's name where the model that gave it still serves."""
         newest: dict[str, Any] = as_json(columns.decode(batch.payload, batch.count))[-1]
-        serving, place = self._serving(), newest["label"]
-        same = serving and (serving.model, serving.version) == (newest["model"], newest["version"])
-        labels = serving.labels if serving and same else ()
+        labels, place = self._labels(newest["model"], newest["version"]), newest["label"]
         return json.dumps(
             newest | {"class": place, "label": labels[place] if place < len(labels) else str(place)}
         ).encode()
+
+    def _labels(self, model: str, version: int) -> tuple[str, ...]:
+        same = (one.labels for one in self._serving() if (one.model, one.version) == (model, version))
+        return next(same, ())
 
     def _state(self, source: str) -> str:
         return f"{self._root}/{source}/state"

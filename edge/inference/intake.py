@@ -18,7 +18,8 @@ class Intake:
 
     Only a source that leaves before gets those that wait back, to hand them in again; one that cannot wait has lost
     them. limit: how many frames of a size it may have unsettled now. watermark: last frame settled for good. accepted:
-    last frame taken. dropped: frames so far. Use it on one event loop.
+    last frame taken. dropped: frames so far. refused: frames so far that a source that cannot wait has lost so.
+    Use it on one event loop.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Intake:
         self.left = False
         self.in_work = 0
         self.dropped = 0
+        self.refused = 0
         self._limit = limit
         self._overload = overload
         self.accepted = watermark
@@ -102,9 +104,11 @@ class Intake:
         self._owes_reply = True
         self._tell()
 
-    def refuse(self, problem: str) -> None:
-        """Tell the source why its batch was not accepted."""
+    def refuse(self, problem: str, frames: int = 0) -> None:
+        """Tell the source why so many frames were not accepted."""
         self._problems.append(problem)
+        if self._overload is Overload.DROP_OLDEST:
+            self.refused += frames
         self._tell()
 
     def end(self) -> None:

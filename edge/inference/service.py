@@ -178,9 +178,9 @@ class Inference:
 
     async def hand_over(self, intake: Intake, run: FrameRun) -> None:
         """Take frames of a source; returns when they have room in its queue. Frames that cannot fit are refused."""
-        if self._serving and (problem := rules.unusable(run.pixels, self._serving.blueprint)):
-            return intake.refuse(f"frames from {run.first_frame}: {problem}")
         with self._counting(intake):
+            if self._serving and (problem := rules.unusable(run.pixels, self._serving.blueprint)):
+                return intake.refuse(f"frames from {run.first_frame}: {problem}", len(run))
             await intake.put(run)
         return self._tell()
 
@@ -194,9 +194,10 @@ class Inference:
     @contextmanager
     def _counting(self, intake: Intake) -> Iterator[None]:
         """What the source loses within the block."""
-        before = intake.dropped
+        dropped, refused = intake.dropped, intake.refused
         yield
-        self.dropped += intake.dropped - before
+        self.dropped += intake.dropped - dropped
+        self.errors += intake.refused - refused
 
     def _queue_limit(self, frame_bytes: int) -> int:
         return rules.queue_limit(self._limits.queue_frames, frame_bytes, self._serving.cost if self._serving else None)

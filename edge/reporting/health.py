@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from edge.foundation import sd_notify
 from edge.inference.service import Inference
@@ -14,13 +14,16 @@ BEAT_S = 1.0
 
 
 class Health:
-    """The heartbeat of the event loop. `live` and `ready` may be asked from any thread, also while the loop hangs."""
+    """The heartbeat of the event loop. `live` and `ready` may be asked from any thread, also while the loop hangs.
 
-    def __init__(self, inference: Inference, clock_s: Callable[[], float] = time.monotonic) -> None:
-        self._inference = inference
+    inferences: of all slots.
+    """
+
+    def __init__(self, inferences: Sequence[Inference], clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._inferences = inferences
         self._clock_s = clock_s
         self._beat_s = clock_s()
-        self._worker_lost_s: float | None = None  # since when the serving model has no process
+        self._lost_s: dict[Inference, float] = {}  # since when a serving model has no process
 
     async def run(self) -> None:
         """Beat until cancelled, and let systemd know: it ends and starts again an agent whose loop hangs."""
@@ -35,19 +38,19 @@ class Health:
     def beat(self) -> None:
         """The loop lives now."""
         self._beat_s = now_s = self._clock_s()
-        is_lost = self._inference.blueprint is not None and self._inference.pid is None
-        self._worker_lost_s = (self._worker_lost_s or now_s) if is_lost else None
+        self._lost_s = {one: self._lost_s.get(one, now_s) for one in self._inferences if one.blueprint and not one.pid}
 
     def live(self) -> str:
         """What a start anew may mend; empty: all lives."""
         now_s = self._clock_s()
-        worker_lost_s = now_s - self._worker_lost_s if self._worker_lost_s is not None else 0.0
+        worker_lost_s = now_s - min(self._lost_s.values(), default=now_s)
         return rules.lifelessness(now_s - self._beat_s, worker_lost_s)
 
     def ready(self) -> str:
-        """Why no frame is answered now; empty: a model serves."""
+        """Why frames are not answered now; empty: every slot that has a model serves, and one has."""
         if problem := self.live():
             return problem
-        if self._inference.blueprint is None:
+        serving = [one for one in self._inferences if one.blueprint]
+        if not serving:
             return "no model is committed yet"
-        return "" if self._inference.pid else "the model's process is started again"
+        return "" if all(one.pid for one in serving) else "the model's process is started again"

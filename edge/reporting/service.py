@@ -60,11 +60,6 @@ class Parts:
         """Of the device's main slot."""
         return self.main.updater
 
-    @property
-    def inference(self) -> Inference:
-        """Of the device's main slot."""
-        return self.main.inference
-
 
 class Reporter:
     """Reads the parts; changes nothing."""

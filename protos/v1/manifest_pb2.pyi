@@ -227,7 +227,7 @@ class Expected(_message.Message):
     def __init__(self, variant: _Optional[str] = ..., output: _Optional[bytes] = ..., tolerance: _Optional[float] = ...) -> None: ...
 
 class Lineage(_message.Message):
-    __slots__ = ("dataset", "dataset_digest", "code_version", "training_run", "parameters")
+    __slots__ = ("dataset", "dataset_digest", "code_version", "training_run", "parameters", "restarts")
     class ParametersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -240,9 +240,11 @@ class Lineage(_message.Message):
     CODE_VERSION_FIELD_NUMBER: _ClassVar[int]
     TRAINING_RUN_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    RESTARTS_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     dataset_digest: bytes
     code_version: str
     training_run: str
     parameters: _containers.ScalarMap[str, str]
-    def __init__(self, dataset: _Optional[str] = ..., dataset_digest: _Optional[bytes] = ..., code_version: _Optional[str] = ..., training_run: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    restarts: int
+    def __init__(self, dataset: _Optional[str] = ..., dataset_digest: _Optional[bytes] = ..., code_version: _Optional[str] = ..., training_run: _Optional[str] = ..., parameters: _Optional[_Mapping[str, str]] = ..., restarts: _Optional[int] = ...) -> None: ...

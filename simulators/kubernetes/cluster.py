@@ -91,11 +91,11 @@ def _ends(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
 @contextmanager
 def cluster(folder: Path) -> Iterator[Cluster]:
     """Two nodes, their files in `folder`; only the logs are left of it afterwards. Raises NoKubernetes."""
-    as_root = _privileges()
+    before = as_root()
     with (folder / "machine.log").open("wb") as log:
         program = [sys.executable, "-m", "simulators.kubernetes.machine", str(folder)]
         process = subprocess.Popen(
-            [*as_root, *program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=_PACKAGES
+            [*before, *program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=_PACKAGES
         )
     try:
         yield Cluster(folder, process)
@@ -104,7 +104,7 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         process.wait()
 
 
-def _privileges() -> Sequence[str]:
+def as_root() -> Sequence[str]:
     """What goes before a command to run it as root, with our settings. Raises NoKubernetes where that cannot be."""
     made = programs.folder()
     path = os.pathsep.join(["/usr/sbin", "/sbin", os.environ["PATH"]])
@@ -115,9 +115,9 @@ def _privileges() -> Sequence[str]:
         )
     root = [] if os.geteuid() == 0 else ["sudo", "-n"]
     settings = {"PATH": path, "PYTHONPATH": _PACKAGES, "PYTHONDONTWRITEBYTECODE": 1, "LITTORAL_CACHE": made.parent}
-    as_root = [*root, "env", *(f"{name}={value}" for name, value in settings.items())]
+    before = [*root, "env", *(f"{name}={value}" for name, value in settings.items())]
     tried = subprocess.run(
-        [*as_root, "unshare", "--net", "--pid", "--mount", "--fork", "true"],
+        [*before, "unshare", "--net", "--pid", "--mount", "--fork", "true"],
         check=False,
         capture_output=True,
         text=True,
@@ -126,4 +126,4 @@ def _privileges() -> Sequence[str]:
         raise NoKubernetes(
             f"no rights here to make a cluster's namespaces ({tried.stderr.strip()}): run as root, or `sudo -v` first"
         )
-    return as_root
+    return before

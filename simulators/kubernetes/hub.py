@@ -33,10 +33,11 @@ _COREFILE = """\
 
 
 class Hub:
-    """What one cluster consists of, while it is up."""
+    """What one cluster consists of, while it is up. outside: descriptor of the machine's own network namespace."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, outside: int) -> None:
         self._layout = layout
+        self._outside = outside
         self._folder = Path(layout.folder) / "hub"
         self._daemons = Daemons(self._folder)
         self._nodes: dict[str, int] = {}
@@ -81,13 +82,25 @@ class Hub:
         return {"code": done.returncode, "out": done.stdout, "err": done.stderr}
 
     def docker(self, group: int) -> dict[str, Any]:
-        """Start a Docker of the cluster's own, for the group of users; gives its socket."""
+        """Start a Docker of the cluster's own, for the group of users; gives its socket.
+
+        Its builds reach what the machine reaches, if they ask for the host's network.
+        """
         socket = self._folder / "docker.sock"
         places = {"data-root": self._folder / "docker", "exec-root": "/run/docker", "pidfile": "/run/docker.pid"}
         named = [f"--{key}={value}" for key, value in places.items()]
-        apart = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "sh"]
+        apart = [
+            "nsenter",
+            f"--net=/proc/self/fd/{self._outside}",
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            'mount -t tmpfs tmpfs /run && exec "$@"',
+            "sh",
+        ]
         alone = ["--iptables=false", "--bridge=none", f"--host=unix://{socket}", f"--group={group}"]
-        self._daemons.start("dockerd", [*apart, "dockerd", *alone, *named])
+        self._daemons.start("dockerd", [*apart, "dockerd", *alone, *named], inherited=[self._outside])
         asked = ["docker", "--host", f"unix://{socket}", "version"]
         until(lambda: self.check() == {} and succeeds(*asked), lambda: self._daemons.tail("dockerd"))
         return {"socket": str(socket)}
@@ -167,8 +180,8 @@ def serve(orders: dict[str, Callable[..., dict[str, Any]]]) -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """The hub of the layout that the arguments tell."""
-    folder, number, group = arguments
-    hub = Hub(Layout(folder, int(number), group))
+    folder, number, group, outside = arguments
+    hub = Hub(Layout(folder, int(number), group), int(outside))
     serve({name: getattr(hub, name) for name in ("start", "cut", "heal", "load", "on", "docker", "check")})
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import platform
 import tarfile
 from pathlib import Path
 
 PAUSE = "littoral.test/pause:1"
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def write_archive(path: Path, name: str, program: Path) -> None:
@@ -16,7 +18,7 @@ def write_archive(path: Path, name: str, program: Path) -> None:
     layer = _tar({program.name: program.read_bytes()}, mode=0o755)
     digest = hashlib.sha256(layer).hexdigest()
     config = {
-        "architecture": "amd64",
+        "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
         "config": {"Entrypoint": [f"/{program.name}"]},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},

@@ -19,7 +19,7 @@ from typing import IO
 
 from simulators.kubernetes.hub import NAMESPACES, is_apart
 from simulators.kubernetes.layout import NODES, Layout
-from simulators.kubernetes.steps import run, until
+from simulators.kubernetes.steps import run, succeeds, until
 
 LOCKS = Path("/run/littoral-clusters")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -28,17 +28,23 @@ _GROUP = "littoral-"
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Make a cluster in the folder that is the argument, and take it away when standard input ends."""
-    (folder,) = arguments
+    """Make a cluster in the folder that is the argument, and take it away when standard input ends.
+
+    Without one, only remove what killed clusters left.
+    """
     clean_up()
+    for folder in arguments:
+        _make(folder)
+
+
+def _make(folder: str) -> None:
     with _claimed(folder) as number:
         layout = Layout(folder, number, f"{_GROUP}{number}")
         try:
             _make_cgroups(layout)
             _serve(layout)
         finally:
-            _remove_cgroups(layout.group)
-            _remove_files(Path(folder))
+            _take_away(layout)
 
 
 def clean_up() -> None:
@@ -47,9 +53,7 @@ def clean_up() -> None:
     for number in {int(lock.name) for lock in LOCKS.iterdir()}:
         if (lock := _lock(number)) is not None:
             folder = lock.read()
-            _remove_cgroups(f"{_GROUP}{number}")
-            if folder:
-                _remove_files(Path(folder))
+            _take_away(Layout(folder, number, f"{_GROUP}{number}"))
             _release(number, lock)
 
 
@@ -87,9 +91,10 @@ def _release(number: int, lock: IO[str]) -> None:
 
 
 def _serve(layout: Layout) -> None:
-    program = [sys.executable, "-m", "simulators.kubernetes.hub", *layout.options()]
+    network = os.open("/proc/self/ns/net", os.O_RDONLY)
+    program = [sys.executable, "-m", "simulators.kubernetes.hub", *layout.options(), str(network)]
     bound = ["setpriv", "--pdeathsig", "KILL", *NAMESPACES, *program]
-    with subprocess.Popen(bound) as hub:  # on our own standard input and output
+    with subprocess.Popen(bound, pass_fds=[network]) as hub:  # on our own standard input and output
         try:
             until(lambda: hub.poll() is not None or is_apart(hub.pid), lambda: "the hub gets no namespaces")
             run("ip", "link", "add", layout.link, "type", "veth", "peer", "name", "up0", "netns", str(hub.pid))
@@ -98,6 +103,14 @@ def _serve(layout: Layout) -> None:
             hub.wait()
         finally:
             hub.kill()
+
+
+def _take_away(layout: Layout) -> None:
+    """Remove what does not end with the processes; the link would, once the last of their connections is forgotten."""
+    succeeds("ip", "link", "delete", layout.link)
+    _remove_cgroups(layout.group)
+    if layout.folder:
+        _remove_files(Path(layout.folder))
 
 
 def _make_cgroups(layout: Layout) -> None:

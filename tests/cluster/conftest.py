@@ -1,8 +1,11 @@
-"""One cluster for all tests that need nodes; each test has a namespace of its own."""
+"""One cluster for all tests that need nodes."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
 
 import kubernetes
 import pytest
@@ -11,12 +14,26 @@ from simulators.kubernetes import Cluster, NoKubernetes
 from simulators.kubernetes import cluster as made_cluster
 
 
+class Given:
+    """A cluster that somebody else has made: what takes more than its API is skipped."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
+        api = kubernetes.client.CoreV1Api(kubernetes.config.new_client_from_config(str(kubeconfig)))
+        self.nodes = tuple(sorted(node.metadata.name for node in api.list_node().items))
+
+    def __getattr__(self, name: str) -> NoReturn:
+        pytest.skip(f"{name}: not on the cluster of LITTORAL_TEST_KUBECONFIG")
+
+
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster | Given]:
     """Two nodes, up for the whole session."""
-    folder = tmp_path_factory.mktemp("cluster")
+    if given := os.environ.get("LITTORAL_TEST_KUBECONFIG"):
+        yield Given(Path(given))
+        return
     try:
-        with made_cluster(folder) as made:
+        with made_cluster(tmp_path_factory.mktemp("cluster")) as made:
             yield made
     except NoKubernetes as missing:
         pytest.skip(str(missing))

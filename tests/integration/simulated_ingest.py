@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 
 from protos.kit import packing
+from protos.v1.sketches_pb2 import Drift
 from protos.v1.uplink_pb2 import Ack, Batch, Books, Delay, Packing, Quarantined, Telemetry, UplinkReply, Welcome
 from protos.v1.uplink_pb2_grpc import UplinkServicer, add_UplinkServicer_to_server
 
@@ -49,6 +50,7 @@ class SimulatedIngest(UplinkServicer):
     quarantined: list[bytes] = field(default_factory=list)
     telemetry: list[Telemetry] = field(default_factory=list)
     books: list[Books] = field(default_factory=list)
+    drifts: list[Drift] = field(default_factory=list)
     streams: int = 0
     most_unacknowledged: int = 0
     batches_after_s: list[float] = field(default_factory=list)
@@ -72,6 +74,8 @@ class SimulatedIngest(UplinkServicer):
         while message := await self._next(messages, context, owing=unacknowledged > 0):
             if message.WhichOneof("body") == "telemetry":
                 self.telemetry.append(message.telemetry)
+            if message.WhichOneof("body") == "drift":
+                self.drifts.append(message.drift)
             if message.WhichOneof("body") == "books":
                 self.books.append(message.books)
                 continue

@@ -21,6 +21,7 @@ from tests.sites import Site, both, running, scenario
 from tests.waiting import eventually
 
 SERVING = Blueprint(Path("none"), Variant(), Preprocessing(), 1, b"", "pets", 3, ("cat", "dog"))
+OTHER_SLOT = Blueprint(Path("none"), Variant(), Preprocessing(), 1, b"", "sounds", 3, ("bark", "purr"))
 ROOT = "littoral-edge/edge-1.hall"
 
 
@@ -30,10 +31,10 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("protos.kit.link.LONGEST_DELAY_S", 0.2)
 
 
-def batch(source: str, labels: list[int], version: int = 3) -> NewBatch:
+def batch(source: str, labels: list[int], version: int = 3, model: str = "pets") -> NewBatch:
     count = len(labels)
     results = Results(
-        model="pets",
+        model=model,
         version=version,
         manifest=bytes(32),
         source=source,
@@ -68,7 +69,7 @@ class Home:
 
 
 def device(site: Site) -> HomeAssistant:
-    return HomeAssistant(site.address, "homeassistant", "edge-1.hall", lambda: SERVING)
+    return HomeAssistant(site.address, "homeassistant", "edge-1.hall", lambda: [SERVING, OTHER_SLOT])
 
 
 async def listening(site: Site, name: str) -> tuple[Home, Any]:
@@ -160,6 +161,23 @@ def test_a_label_of_another_version_is_told_by_its_number(tmp_path: Path) -> Non
                 told.offer(batch("folder", [1]))
                 await eventually(lambda: home.state("folder").get("label") == "dog")
                 assert home.state("folder")["class"] == 1
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    scenario("amqtt", tmp_path, test)
+
+
+def test_labels_have_the_names_of_the_slot_whose_model_gave_them(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        async with site.broker():
+            told = device(site)
+            task = asyncio.create_task(told.run())
+            home, links = await listening(site, "hub")
+            async with links:
+                told.offer(batch("folder", [1]))
+                told.offer(batch("microphone", [1], model="sounds"))
+                await eventually(lambda: home.state("folder").get("label") == "dog")
+                await eventually(lambda: home.state("microphone").get("label") == "purr")
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 

@@ -14,7 +14,8 @@ from cloud.uplink import tables
 from edge.uplink.entities import NewBatch
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import State, Uplink
-from protos.v1.uplink_pb2 import PACKING_ZSTD, Books, Telemetry
+from protos.v1.sketches_pb2 import Drift
+from protos.v1.uplink_pb2 import PACKING_ZSTD, Books, Telemetry, UplinkMessage
 from simulators.ports import free_port
 from tests.integration.simulated_ingest import Faults, SimulatedIngest, listening
 from tests.integration.uplink_kit import batch as encoded
@@ -232,6 +233,22 @@ def test_only_the_newest_telemetry_is_sent(outbox: Outbox) -> None:
 
     asyncio.run(main())
     assert [telemetry.measured_ms for telemetry in ingest.telemetry] == [3, 4]
+
+
+def test_what_one_slot_tells_does_not_take_the_place_of_what_another_told(outbox: Outbox) -> None:
+    ingest = SimulatedIngest()
+
+    async def main() -> None:
+        async with listening(ingest) as port:
+            uplink = Uplink(f"127.0.0.1:{port}", "edge-1", outbox)
+            for slot, version in (("default", 1), ("audio", 1), ("default", 2)):
+                uplink.offer(UplinkMessage(drift=Drift(slot=slot, version=version)))
+            running = asyncio.create_task(uplink.run())
+            await eventually(lambda: len(ingest.drifts) == 2)
+            running.cancel()
+
+    asyncio.run(main())
+    assert {drift.slot: drift.version for drift in ingest.drifts} == {"default": 2, "audio": 1}
 
 
 def test_a_server_that_comes_later_is_found(outbox: Outbox) -> None:

@@ -14,6 +14,8 @@ from structlog.testing import capture_logs
 
 from cloud.uplink import tables
 from cloud.uplink.entities import MAX_BATCH_BYTES
+from cloud.uplink.queries import Queries
+from cloud.uplink.questions import Bucket, Which
 from protos.kit.columns import Results, decode, encode
 from protos.topics import MAX_BATCH_ROWS, MAX_GRPC_BYTES
 from protos.v1.uplink_pb2 import ResultBatch
@@ -155,6 +157,25 @@ def test_a_clock_that_was_set_is_said_to_be_right_again(database_url: str) -> No
         "device's clock is wrong",
         "device's clock is right again",
     ]
+
+
+def test_answers_that_are_no_probabilities_are_stored_as_they_are_and_accounted_for_as_0_or_1(
+    database_url: str,
+) -> None:
+    async def main() -> None:
+        async with running_cloud(database_url) as cloud, device_of(cloud.address) as device:
+            await device.hello()
+            await device.send(1, 3, changed(confidence=np.array([-3, 0.5, 3e38], np.float32)))
+            await device.until_acknowledged(3)
+            assert not device.quarantined
+            queries = Queries(cloud.database)
+            found = queries.results(Which(device="edge-1")).results
+            assert [one.confidence for one in reversed(found)] == pytest.approx([-3, 0.5, 3e38])
+            (entry,) = queries.account(Which(), Bucket.DAY)
+            assert entry.confidence == 0.5
+            assert list(entry.confidences) == [1, 0, 0, 0, 0, 1, 0, 0, 0, 1]
+
+    asyncio.run(main())
 
 
 def taken_at(first: int, captured_us: int) -> bytes:

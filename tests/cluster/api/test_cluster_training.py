@@ -9,8 +9,9 @@ import kubernetes
 import pytest
 from kubernetes.client import ApiException
 
-from cloud.cluster.entities import RUNS
-from tests.cluster.api.live_kit import NAMESPACE, Live
+from cloud.cluster import jobs
+from cloud.cluster.entities import RUNS, Object
+from tests.cluster.api.live_kit import NAMESPACE, WORKSHOP, Live
 from tests.cluster.api.objects_kit import Objects
 
 pytestmark = pytest.mark.timeout(300)
@@ -125,6 +126,15 @@ def test_a_worker_that_lost_another_is_replaced_and_not_counted(
     pods.end(1, 75)
     live.until(lambda: 1 in pods.alive() and pods.alive()[1].metadata.name != before)
     assert shore.status(RUNS, run)["phase"] != "Failed"
+
+
+def test_its_pods_pass_the_strictest_pod_security(client: kubernetes.client.ApiClient, namespace: str) -> None:
+    core = kubernetes.client.CoreV1Api(client)
+    core.patch_namespace(namespace, {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}})
+    core.create_namespaced_service_account(namespace, {"metadata": {"name": WORKSHOP.account}})
+    spec = SPEC | {"seed": 1, "backoffLimit": 6}
+    template = jobs.job(Object(namespace, "train", "uid", 1, spec, {}), WORKSHOP)["spec"]["template"]
+    core.create_namespaced_pod(namespace, {"metadata": {"name": "train"}, "spec": template["spec"]}, dry_run="All")
 
 
 def test_deleted_it_takes_its_job_with_it(

@@ -83,7 +83,7 @@ async def request(receive: Receive) -> list[Message]:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await BodyLimit(app, MAX_BODY_BYTES)({"type": "http", "headers": []}, receive, send)
+    await BodyLimit(app, MAX_BODY_BYTES)({"type": "http", "path": "/", "headers": []}, receive, send)
     return sent
 
 

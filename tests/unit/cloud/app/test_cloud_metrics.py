@@ -74,7 +74,7 @@ def collected(states: RolloutStates) -> dict[str, float]:
 
 def test_rollouts_are_told_by_state_also_those_that_none_is_in() -> None:
     found = collected(RolloutStates(lambda: {State.RUNNING: 2}))
-    assert found == {"running": 2, "paused": 0, "succeeded": 0, "failed": 0, "aborted": 0}
+    assert found == {"running": 2, "paused": 0, "succeeded": 0, "failed": 0, "aborted": 0, "superseded": 0}
 
 
 def test_a_database_that_fails_costs_no_other_metric() -> None:

@@ -117,6 +117,13 @@ def test_a_workers_json_is_shown_as_its_reason() -> None:
     assert status(FAILED, Worker(0, 1))["message"] == "worker 0 ended with 1: it said nothing"
 
 
+def test_the_reason_is_that_of_the_worker_from_which_it_came_not_of_those_that_lost_it() -> None:
+    cause = Worker(1, 137, "OOMKilled", "2026-11-25T10:00:02Z")
+    follower = Worker(0, 75, '{"event": "failed", "code": 75, "reason": "another was lost"}', "2026-11-25T10:00:05Z")
+    assert status(FAILED, cause, follower)["message"] == "worker 1 ended with 137: OOMKilled"
+    assert status(FAILED, follower)["message"] == "worker 0 ended with 75: another was lost"
+
+
 def test_a_run_that_was_restarted_still_says_why() -> None:
     told = status({"active": 2, "ready": 2, "failed": 1}, Worker(1, 143, "SIGTERM", NOW))
     assert (told["phase"], told["restarts"]) == ("Running", 1)

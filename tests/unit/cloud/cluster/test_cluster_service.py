@@ -198,6 +198,10 @@ def test_a_group_counts_its_devices_and_their_nodes(world: World) -> None:
     assert found["conditions"][0]["status"] == "True"
 
 
-def test_a_group_without_devices_is_not_ready(world: World) -> None:
+def test_a_group_without_devices_is_ready_and_says_so(world: World) -> None:
     found = DeviceGroups(world.fleet).reconcile(group(site="z"), world.now_ms)
-    assert (found["devices"], found["conditions"][0]["reason"]) == (0, "NoDevices")
+    assert (found["devices"], found["conditions"][0]["status"], found["conditions"][0]["reason"]) == (
+        0,
+        "True",
+        "NoDevices",
+    )

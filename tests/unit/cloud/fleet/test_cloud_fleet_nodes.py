@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from rich.console import Console
 
+from cloud.fleet import commands
 from cloud.fleet.entities import Node, NodeState
+from cloud.fleet.routes import device_json
 from tests.unit.cloud.rollouts.small_fleet import World
 
 
@@ -73,3 +76,15 @@ def test_cordoned_nodes_are_closed(world: World) -> None:
 
 def test_a_device_that_is_no_node_has_none(world: World) -> None:
     assert world.fleet.device("edge-1").node is None
+    assert device_json(world.fleet.device("edge-1"))["node"] is None
+
+
+def test_the_list_of_devices_shows_what_nodes_there_are(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    def shown() -> str:
+        Console(width=200).print(commands._draw([device_json(device) for device in world.fleet.devices()]))
+        return capsys.readouterr().out
+
+    assert "node" not in shown()
+    world.fleet.take_node(Node("edge-1", state=NodeState.NOT_READY, cordoned=True), world.now_ms)
+    assert device_json(world.fleet.device("edge-1"))["node"] == {"state": "not_ready", "cordoned": True}
+    assert "not ready, cordoned" in shown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from cloud.rollouts.entities import (
     ACTIVE,
     GONE_BACK,
     Abort,
+    Amend,
     Deploy,
     DeviceRefused,
     DeviceSucceeded,
@@ -19,12 +21,15 @@ from cloud.rollouts.entities import (
     Former,
     Gates,
     Given,
+    Held,
     IllegalEvent,
     Incompatible,
     Joined,
     Member,
     MemberState,
     Pause,
+    Released,
+    Replaced,
     Resume,
     RolledBack,
     Rollout,
@@ -69,6 +74,7 @@ class AnyRollout(RuleBasedStateMachine):
         self.given: Counter[str] = Counter()
         self.returned: Counter[str] = Counter()
         self.proved: set[tuple[str, int]] = set()
+        self.closed: set[str] = set()
         self.ended: State | None = None
         self.tell(Started())
 
@@ -85,6 +91,7 @@ class AnyRollout(RuleBasedStateMachine):
             self.generation[effect.device] += 1
             if isinstance(effect, Deploy):
                 self.check_turn(before, after, after.members[effect.device].wave)
+                assert effect.device not in self.closed
                 self.given[effect.device] += 1
                 self.desired[effect.device] = NEW
                 given = Given(effect.device, self.generation[effect.device], Former())
@@ -146,7 +153,22 @@ class AnyRollout(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(JOINERS))
     def joins(self, name: str) -> None:
-        self.tell(Joined(name))
+        if name not in self.closed:
+            self.tell(Joined(name))
+
+    @rule(name=st.sampled_from(DEVICES))
+    def is_cordoned(self, name: str) -> None:
+        self.closed.add(name)
+        self.tell(Held(name))
+
+    @rule(name=st.sampled_from(DEVICES))
+    def is_uncordoned(self, name: str) -> None:
+        self.closed.discard(name)
+        self.tell(Released(name))
+
+    @rule(failed=shares, soak_s=st.sampled_from([0, 5]))
+    def gets_other_gates(self, failed: float, soak_s: float) -> None:
+        self.tell(Amend(replace(self.rollout.gates, max_failed_share=failed, soak_s=soak_s)))
 
     @rule(wish=st.sampled_from([Pause(), Resume(), Started()]))
     def is_asked(self, wish: Pause | Resume | Started) -> None:
@@ -156,6 +178,11 @@ class AnyRollout(RuleBasedStateMachine):
     @rule()
     def is_aborted(self) -> None:
         self.tell(Abort())
+
+    @precondition(lambda self: self.now_ms > 1_050_000)
+    @rule()
+    def is_replaced(self) -> None:
+        self.tell(Replaced("r-next"))
 
     @invariant()
     def each_member_is_given_the_version_once_and_given_back_once(self) -> None:
@@ -189,6 +216,7 @@ class AnyRollout(RuleBasedStateMachine):
             if self.ended is State.SUCCEEDED:
                 assert self.rollout.wave == self.rollout.waves - 1
                 assert all(self.proof_up_to(wave) for wave in range(self.rollout.waves))
+                assert not any(member.state is MemberState.HELD for member in self.rollout.members.values())
             else:
                 assert self.rollout.reason
 

@@ -5,8 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud.training.entities import QuantisationLoss
-from cloud.training.rules import check_quantisation, choose_golden, default_epochs, margins
+from cloud.training.entities import NoProgress, QuantisationLoss
+from cloud.training.rules import (
+    MOST_TRIES,
+    check_progress,
+    check_quantisation,
+    choose_golden,
+    default_epochs,
+    epoch_order,
+    margins,
+    share_of,
+)
 
 
 @given(st.integers(1, 10**7), st.integers(1, 10**7))
@@ -57,3 +66,29 @@ def test_golden_vectors_are_different_frames_of_as_many_classes_as_there_are(
     chosen = choose_golden(classes, np.array([margin for _, margin in frames], np.float32), count)
     assert len(set(chosen)) == len(chosen) == min(count, len(frames))
     assert len(set(classes[chosen])) == min(count, len(set(classes)))
+
+
+@given(st.integers(0, 2146), st.integers(0, 50), st.integers(1, 16), st.integers(1, 8), st.integers(1, 12))
+def test_an_epoch_is_shared_out_so_that_each_image_is_learnt_from_by_one_replica_once(
+    seed: int, epoch: int, replicas: int, share: int, steps: int
+) -> None:
+    batch = replicas * share
+    order = epoch_order(seed, epoch, steps * batch, steps, batch)
+    learnt = []
+    for replica in range(replicas):
+        first, end = share_of(replica, batch, replicas)
+        assert end - first == share
+        learnt += order[:, first:end].ravel().tolist()
+    assert sorted(learnt) == list(range(steps * batch))
+
+
+def test_every_worker_and_every_repetition_computes_the_same_order_and_each_epoch_has_its_own() -> None:
+    assert np.array_equal(epoch_order(1, 3, 100, 3, 32), epoch_order(1, 3, 100, 3, 32))
+    assert not np.array_equal(epoch_order(1, 3, 100, 3, 32), epoch_order(1, 4, 100, 3, 32))
+    assert not np.array_equal(epoch_order(1, 3, 100, 3, 32), epoch_order(2, 3, 100, 3, 32))
+
+
+def test_a_training_that_is_always_cut_off_before_an_epochs_end_gives_up_in_the_end() -> None:
+    check_progress(3, MOST_TRIES)
+    with pytest.raises(NoProgress, match="after 3 epochs"):
+        check_progress(3, MOST_TRIES + 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import random
 import threading
 from collections import Counter
@@ -14,11 +16,14 @@ from hypothesis import strategies as st
 from test_cloud_uplink_service import NOW_MS, batch, known, payload
 
 from cloud.foundation.database import Database
+from cloud.uplink import store_consumers
 from cloud.uplink.consumers import Consumers
 from cloud.uplink.consuming import Lag, Start, UnknownConsumer, as_word, from_word, read_to, shares
 from cloud.uplink.entities import DAY_MS
 from cloud.uplink.questions import MAX_PAGE, Found, InvalidQuestion
 from cloud.uplink.service import Ingest
+from simulators.postgresql import Cluster
+from tests.waiting import blocked, eventually
 
 Key = tuple[str, int]
 WRITERS = 3
@@ -179,7 +184,13 @@ def test_what_was_set_aside_or_dropped_by_the_device_does_not_hold_a_consumer_up
     assert consumers.read("billing", 2) is None
 
 
-@pytest.mark.parametrize("word", ["", "?", "e30=", "WzFd", "W1sxLCJhIl1d", "W1stMSwxXV0=", "é", as_word({1: 2**63})])
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("", "?", "e30=", "WzFd", "W1sxLCJhIl1d", "W1stMSwxXV0=", "é", as_word({1: 2**63}), as_word({2**31: 1})),
+        base64.urlsafe_b64encode(b"[" * 12_000).decode(),
+    ],
+)
 def test_an_acknowledgement_that_is_none_is_refused(consumers: Consumers, word: str) -> None:
     consumers.create("billing", Start.EARLIEST, NOW_MS)
     with pytest.raises(InvalidQuestion, match="ack"):
@@ -200,13 +211,45 @@ def test_a_consumer_has_a_name(consumers: Consumers, name: str) -> None:
         consumers.create(name, Start.EARLIEST, NOW_MS)
 
 
+def test_a_consumer_that_is_removed_while_it_acknowledges_leaves_its_successor_no_position(postgresql: Cluster) -> None:
+    database = Database(postgresql.new_database())
+    database.create()
+    store(Ingest(database, known), 1, 3)
+    consumers = Consumers(database)
+    consumers.create("billing", Start.EARLIEST, NOW_MS)
+    reading = consumers.read("billing", 10)
+    assert reading is not None
+    with ThreadPoolExecutor(2) as threads:
+        with database.beside() as connection:  # another process acknowledges the same, and has not committed
+            store_consumers.move(connection, "billing", from_word(reading.ack), NOW_MS)
+            acknowledged = threads.submit(consumers.acknowledge, "billing", reading.ack, NOW_MS)
+            asyncio.run(eventually(lambda: blocked(database) == 1))
+            removed = threads.submit(consumers.remove, "billing")
+            asyncio.run(eventually(lambda: blocked(database) == 2 or removed.done()))
+        acknowledged.result()
+        removed.result()
+    consumers.create("billing", Start.EARLIEST, NOW_MS)
+    assert rest(consumers, "billing") == [("edge-1", seq) for seq in (1, 2, 3)]
+    database.close()
+
+
+@pytest.mark.parametrize("name", ["nobody", "A", "a\0b"])
+def test_whoever_was_not_created_is_unknown(consumers: Consumers, name: str) -> None:
+    with pytest.raises(UnknownConsumer, match="create it first"):
+        consumers.read(name, 10)
+    with pytest.raises(UnknownConsumer, match="create it first"):
+        consumers.acknowledge(name, as_word({1: 1}), NOW_MS)
+    with pytest.raises(UnknownConsumer, match="create it first"):
+        consumers.remove(name)
+
+
 @pytest.mark.parametrize("limit", [0, MAX_PAGE + 1])
 def test_a_reading_has_a_limit(consumers: Consumers, limit: int) -> None:
     with pytest.raises(InvalidQuestion, match="limit"):
         consumers.read("billing", limit)
 
 
-@given(st.dictionaries(st.integers(0, 2**31), st.integers(0, 2**62), min_size=1, max_size=100))
+@given(st.dictionaries(st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1), min_size=1, max_size=100))
 def test_a_word_stands_for_its_positions(positions: dict[int, int]) -> None:
     assert from_word(as_word(positions)) == positions
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ from cloud.uplink.service import Ingest
 
 DAY = 20_000
 BEGIN_MS = DAY * DAY_MS
+YEAR_1_MS = -62_135_596_800_000
+YEAR_9999_MS = 253_370_764_800_000
 
 
 @pytest.fixture
@@ -119,14 +122,18 @@ def test_a_result_has_its_names(queries: Queries) -> None:
     assert (found.model, found.version, found.label, found.confidence, found.latency_us) == ("digits", 2, 3, 0.5, 70)
 
 
-@given(st.builds(Place, *[st.integers(-(2**63), 2**63 - 1)] * 3))
+@given(st.builds(Place, st.integers(0, 2**63 - 1), st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1)))
 def test_a_cursor_stands_for_its_place(place: Place) -> None:
     assert from_cursor(as_cursor(place)) == place
 
 
 @pytest.mark.parametrize(
     "cursor",
-    ["", "?", "bm8", "WzFd", "WzEsMiwzLDRd", "W251bGwsMSwxXQ", "WzEsMSwxZTMwXQ", "WzEsMSw5ZTk5XQ", "é", "[" * 9],
+    [
+        *("", "?", "bm8", "WzFd", "WzEsMiwzLDRd", "W251bGwsMSwxXQ", "WzEsMSwxZTMwXQ", "WzEsMSw5ZTk5XQ", "é", "[" * 9),
+        *(as_cursor(Place(*key)) for key in ((1, 2**31, 1), (2**63, 1, 1), (1, 1, 2**63), (-1, 1, 1))),
+        base64.urlsafe_b64encode(b"[" * 12_000).decode(),
+    ],
 )
 def test_a_cursor_that_nobody_gave_is_refused(cursor: str) -> None:
     with pytest.raises(InvalidQuestion, match="cursor"):
@@ -194,6 +201,24 @@ def test_the_account_is_told_apart_by_what_is_asked_and_loses_nothing(
 )
 def test_the_account_is_of_what_is_meant(queries: Queries, which: Which, results: int) -> None:
     assert sum(one.results for one in queries.account(which, Bucket.MINUTE)) == results
+
+
+@pytest.mark.parametrize(
+    ("which", "results"),
+    [(Which(to_ms=YEAR_9999_MS), 36), (Which(from_ms=YEAR_9999_MS), 0), (Which(from_ms=YEAR_1_MS), 36)],
+)
+@pytest.mark.parametrize("groups", [(), (Group.LABEL,)])
+def test_all_may_be_asked_for_by_the_calendars_ends(
+    queries: Queries, which: Which, results: int, groups: Sequence[Group]
+) -> None:
+    assert sum(one.results for one in queries.account(which, Bucket.DAY, groups)) == results
+    assert len(queries.results(which).results) == results
+
+
+@pytest.mark.parametrize("name", ["device", "source", "model"])
+def test_a_name_that_no_database_can_hold_is_refused(name: str) -> None:
+    with pytest.raises(InvalidQuestion, match=rf"{name} 'a\\x00b' is not a name"):
+        Which(**{name: "a\0b"})  # type: ignore[arg-type]
 
 
 def test_the_account_is_not_kept_by_confidence(queries: Queries) -> None:

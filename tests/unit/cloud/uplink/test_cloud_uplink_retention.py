@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import inspect, select
@@ -11,9 +12,11 @@ from test_cloud_uplink_service import batch, known, payload
 
 from cloud.foundation.database import Database
 from cloud.uplink import store_sqlite, tables
-from cloud.uplink.entities import DAY_MS
+from cloud.uplink.entities import DAY_MS, Fate
 from cloud.uplink.retention import Kept, Retention
 from cloud.uplink.service import Ingest
+from simulators.postgresql import Cluster
+from tests.waiting import blocked, eventually
 
 MIDNIGHT_MS = 20_000 * DAY_MS
 
@@ -80,6 +83,28 @@ def test_on_postgresql_there_is_a_partition_for_each_day_and_some_ahead_and_none
     with database.reading() as connection:
         days = sorted(name for name in inspect(connection).get_table_names() if name.startswith("results_2"))
     assert days == [f"results_202410{day:02}" for day in range(11, 17)]
+
+
+def test_while_a_large_day_is_dropped_others_write_and_name_new_sources(postgresql: Cluster) -> None:
+    database = Database(postgresql.new_database())
+    database.create()
+    ingest, late_ms = Ingest(database, known), MIDNIGHT_MS + 9 * DAY_MS
+    ingest.truths("edge-1", "camera", 1, [1])
+    ingest.commit([batch(ingest.open("edge-1", 7), 1, payload(1, [1]), 1)], MIDNIGHT_MS)
+    with ThreadPoolExecutor(1) as threads:
+        with database.beside() as connection:
+            connection.execute(select(tables.truths).with_for_update())  # so that dropping takes until we say so
+            expiring = threads.submit(ingest.expire, late_ms, 3)
+            asyncio.run(eventually(lambda: blocked(database) == 1))
+            assert ingest.expire(late_ms, days=3) == 0  # one at it is enough
+            other = ingest.open("edge-2", 7)
+            new = payload(1, [1], source="another")
+            (outcome,) = ingest.commit([batch(other, 1, new, 1, device="edge-2")], late_ms)
+            assert outcome.fate is Fate.STORED
+        assert expiring.result() == 1
+    assert ingest.expire(late_ms, days=3) == 0
+    assert [(one.stored, one.expired, one.lost) for one in ingest.audit()] == [(0, 1, 0), (1, 0, 0)]
+    database.close()
 
 
 def test_a_clock_that_was_put_back_finds_or_makes_its_day(ingest: Ingest, database: Database) -> None:

@@ -12,6 +12,8 @@ from sqlalchemy.exc import IntegrityError
 
 from cloud.foundation.database import Database
 from cloud.uplink import tables
+from cloud.uplink.consumers import Consumers
+from cloud.uplink.consuming import Start
 from cloud.uplink.entities import Fate, InvalidTruths, KnownVersion, Opened, ReceivedBatch
 from cloud.uplink.service import Ingest
 from protos.kit.columns import Results, encode
@@ -225,6 +227,19 @@ def test_the_summary_counts_what_devices_dropped_and_what_was_set_aside(ingest: 
     )
     counts = ingest.summary().counts
     assert (counts.skipped, counts.quarantined) == (4, 1)
+
+
+def test_devices_that_leave_out_more_numbers_than_can_be_added_spoil_no_account(
+    ingest: Ingest, database: Database
+) -> None:
+    consumers = Consumers(database)
+    consumers.create("billing", Start.EARLIEST, NOW_MS)
+    for device in ("edge-1", "edge-2", "edge-3"):
+        opened = ingest.open(device, 7)
+        ingest.commit([batch(opened, 2**62, payload(1, [1]), 1, device=device, previous=0)], NOW_MS)
+    assert ingest.summary().counts.skipped == pytest.approx(3 * 2**62)
+    assert [one.behind for one in consumers.every()] == [pytest.approx(3 * 2**62)]
+    assert [one.stored for one in ingest.audit()] == [1, 1, 1]
 
 
 def test_the_summary_of_an_empty_database_is_all_zero(ingest: Ingest) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.inference.entities import Answers
+from edge.inference.entities import Answers, Blueprint
 from edge.inference.folder import REFUSED, TAKEN, Folder
 from edge.inference.service import Inference
 from edge.uplink.outbox import Outbox
 from protos.kit.columns import decode
+from protos.v1.manifest_pb2 import Preprocessing
 from tests import in_thread, tiny_models
 from tests.crashes import each_kill
 from tests.in_thread import rehearsal
@@ -37,7 +39,7 @@ def put(folder: Path, name: str, *labels: int) -> None:
     hidden.replace(folder / name)
 
 
-def live(home: Path, over: Callable[[Path], bool]) -> None:
+def live(home: Path, over: Callable[[Path], bool], model: Blueprint | None = None) -> None:
     """One life of an agent that watches `home / "in"`, until it is over."""
 
     async def life() -> None:
@@ -47,7 +49,7 @@ def live(home: Path, over: Callable[[Path], bool]) -> None:
             asyncio.create_task(inference.run()),
             asyncio.create_task(Folder(home / "in", "folder", inference).run()),
         ]
-        await inference.use(rehearsal(FirstPixel()))
+        await inference.use(model or rehearsal(FirstPixel()))
         while not over(home / "in"):
             assert not any(task.done() for task in tasks)
             await asyncio.sleep(0.01)
@@ -91,6 +93,36 @@ def test_files_that_hold_no_frames_are_set_aside_and_those_behind_them_go_on(tmp
     live(tmp_path, is_empty)
     assert results(tmp_path) == [(1, 7)]
     assert (tmp_path / "in" / REFUSED / "a.raw").read_bytes() == b"abc"
+
+
+def test_a_file_with_a_name_too_long_to_number_is_set_aside_and_those_behind_it_go_on(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / ("a" * 250)).write_bytes(bytes(4))
+    put(tmp_path / "in", "b.raw", 7)
+    live(tmp_path, is_empty)
+    assert results(tmp_path) == [(1, 7)]
+    assert (tmp_path / "in" / REFUSED / ("a" * 250)).exists()
+
+
+def test_a_file_that_cannot_be_read_is_set_aside_and_those_behind_it_go_on(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.raw").symlink_to(
+        "/proc/self/mem"
+    )  # whoever reads it, its first byte is an input/output error
+    put(tmp_path / "in", "b.raw", 7)
+    live(tmp_path, is_empty)
+    assert results(tmp_path) == [(1, 7)]
+    assert (tmp_path / "in" / REFUSED / "a.raw").is_symlink()
+
+
+def test_a_file_whose_frames_the_model_refuses_is_set_aside_and_those_behind_it_go_on(tmp_path: Path) -> None:
+    windows = Preprocessing(frame_shape=tiny_models.FRAME_SHAPE, dtype="float32")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.raw").write_bytes(np.full((1, 2, 2), np.nan, "<f4").tobytes())
+    (tmp_path / "in" / "b.raw").write_bytes(np.full((1, 2, 2), 7, "<f4").tobytes())
+    live(tmp_path, is_empty, replace(rehearsal(FirstPixel()), preprocessing=windows))
+    assert results(tmp_path) == [(2, 7)]
+    assert [path.name for path in (tmp_path / "in" / REFUSED).iterdir()] == [f"{1:020}-1-a.raw"]
 
 
 def test_a_file_that_is_being_written_is_left_alone(tmp_path: Path) -> None:

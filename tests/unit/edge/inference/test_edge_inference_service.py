@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge.inference.entities import Answers, Blueprint, FrameRun, Limits, Reply, SourceBusy
+from edge.inference.entities import Answers, Blueprint, FrameRun, Limits, Overload, Reply, SourceBusy
 from edge.inference.intake import Intake
 from edge.inference.service import Inference
 from edge.uplink.outbox import Outbox
@@ -371,6 +371,21 @@ def test_frames_of_another_size_than_the_models_are_refused_with_both_sizes(outb
 
     rehearse(outbox, play)
     assert frames_stored(outbox) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("overload", "errors"), [(Overload.WAIT, 0), (Overload.DROP_OLDEST, 5)])
+def test_refused_frames_count_as_failed_where_their_source_does_not_hand_them_in_again(
+    outbox: Outbox, overload: Overload, errors: int
+) -> None:
+    async def play(inference: Inference) -> None:
+        await inference.use(rehearsal(Rehearsed(), 1))
+        async with inference.intake("cam", overload) as intake:
+            await inference.hand_over(intake, run_of(1, 5, frame_bytes=9))
+            await inference.hand_over(intake, run_of(6, 5))
+            await until(intake, 10)
+        assert (inference.inferences, inference.errors, inference.dropped) == (5, errors, 0)
+
+    rehearse(outbox, play)
 
 
 def test_frames_that_waited_for_a_model_that_does_not_take_them_fail_alone(outbox: Outbox) -> None:

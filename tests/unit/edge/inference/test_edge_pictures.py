@@ -18,6 +18,11 @@ def npy(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def forged(header: str) -> bytes:
+    """An .npy file with this header, and nothing behind it."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -41,6 +46,10 @@ def test_raw_pixels_arrays_and_pictures_are_frames(data: bytes) -> None:
         (npy(PIXELS)[:-3], "not a whole .npy"),
         (npy(PIXELS.astype(np.float32)), "float32"),
         (npy(np.array([{}])), "not a whole .npy"),
+        (forged("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000000,)}"), "not a whole .npy"),
+        (forged("{'descr': '|u1', 'fortran_order': False, 'shape': (10000000000000000000000,)}"), "not a whole .npy"),
+        (forged("{'descr': ('|u1', 'fortran_order': False"), "not a whole .npy"),
+        (forged("(" * 5000), "not a whole .npy"),
         (b"P5\n4 4\n255\n" + PIXELS.tobytes(), "4 x 4"),
     ],
 )

@@ -1,0 +1,69 @@
+"""Sensors as pods: one on each node, which feeds the node's agent and posts the true labels."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from tests.cluster.fleet.fleet_kit import EDGE, Fleet
+from tests.cluster.fleet.images_kit import NOW
+from tests.waiting import until
+
+_START = "from simulators.cli import main; main()"
+_DATA = "/var/lib/littoral-edge"
+_LABEL = "littoral.test/part=sensors"
+RATE = 40
+
+
+def start(fleet: Fleet) -> None:
+    """Begin to feed every agent; return when the first results are stored."""
+    before = _stored(fleet)
+    fleet.apply(_daemonset(), namespace=EDGE)
+    until(lambda: all(_stored(fleet).get(node, 0) > before.get(node, 0) for node in fleet.cluster.nodes), 0.5)
+
+
+def stop(fleet: Fleet) -> None:
+    """End the sensors, which settle first what they handed over."""
+    fleet.kubectl("-n", EDGE, "delete", "daemonset", "sensors", "--ignore-not-found")
+    until(lambda: not json.loads(fleet.kubectl("-n", EDGE, "get", "pods", "-l", _LABEL, "-o", "json"))["items"], 0.5)
+
+
+def books(fleet: Fleet) -> dict[str, tuple[int, int]]:
+    """End the sensors, wait until the devices hold nothing back; give by device how many are lost, and are doubled."""
+    stop(fleet)
+    ended_ms = time.time() * 1000
+
+    def drained() -> bool:
+        return all(one["waiting"] == 0 and (one["said_ms"] or 0) > ended_ms for one in fleet.get("audit/results"))
+
+    until(drained, 0.5)
+    return {one["device"]: (one["lost"], one["doubled"]) for one in fleet.get("audit/results")}
+
+
+def _stored(fleet: Fleet) -> dict[str, int]:
+    return {one["device"]: one["stored"] for one in fleet.get("audit/results")}
+
+
+def _daemonset() -> dict[str, Any]:
+    labels = dict([_LABEL.split("=")])
+    metadata = {"name": "sensors", "labels": labels}
+    template = {"metadata": {"labels": labels}, "spec": _pod()}
+    spec = {"selector": {"matchLabels": labels}, "template": template}
+    return {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": spec}
+
+
+def _pod() -> dict[str, Any]:
+    node = {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
+    arguments = ["sensors", "--agent", f"$(NODE)={_DATA}/frames.sock", "--rate", str(RATE), "--batch", "10"]
+    container = {
+        "name": "sensor",
+        "image": f"littoral-training:{NOW}",
+        "imagePullPolicy": "Never",
+        "command": ["python3", "-c", _START],
+        "args": [*arguments, "--api", "http://littoral-api.littoral.svc:8080"],
+        "env": [node],
+        "volumeMounts": [{"name": "agent", "mountPath": _DATA}],
+    }
+    volume = {"name": "agent", "hostPath": {"path": _DATA}}
+    return {"containers": [container], "volumes": [volume], "terminationGracePeriodSeconds": 60}
