@@ -10,9 +10,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, NoReturn
 
 from simulators.kubernetes import kubeconfig, programs
 from simulators.kubernetes.daemons import Daemons, Ended
@@ -165,10 +167,18 @@ def _import(node: Node, archive: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
-def serve(orders: dict[str, Callable[..., dict[str, Any]]]) -> None:
-    """Carry out what standard input asks for, until it ends."""
+def _read(lines: SimpleQueue[str]) -> None:
     for line in sys.stdin:
-        order = json.loads(line)
+        lines.put(line)
+    os._exit(0)
+
+
+def serve(orders: dict[str, Callable[..., dict[str, Any]]]) -> NoReturn:
+    """Carry out what standard input asks for. When it ends so does this process, in the midst of an order as well."""
+    lines: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=_read, args=[lines], daemon=True).start()
+    while True:
+        order = json.loads(lines.get())
         answer: dict[str, Any]
         try:
             answer = {"done": orders[order["order"]](*order["arguments"])}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -146,11 +145,8 @@ def _removes(group: Path) -> bool:
 
 def _remove_files(folder: Path) -> None:
     """All of a cluster's files go but the logs of its programs."""
-    for path in folder.glob("*/*"):
-        if path.is_dir() and not path.is_symlink() and path.name != "logs":
-            shutil.rmtree(path, ignore_errors=True)
-        elif not path.is_dir():
-            path.unlink(missing_ok=True)
+    gone = [path for path in folder.glob("*/*") if path.name != "logs"]
+    succeeds("rm", "--recursive", "--force", "--one-file-system", "--", *gone)  # of images that is half a million files
 
 
 if __name__ == "__main__":
