@@ -29,16 +29,21 @@ def stop(fleet: Fleet) -> None:
     until(lambda: not json.loads(fleet.kubectl("-n", EDGE, "get", "pods", "-l", _LABEL, "-o", "json"))["items"], 0.5)
 
 
-def books(fleet: Fleet) -> dict[str, tuple[int, int]]:
-    """End the sensors, wait until the devices hold nothing back; give by device how many are lost, and are doubled."""
+def books(fleet: Fleet) -> set[tuple[int, int]]:
+    """End the sensors, wait until the devices hold nothing back; give what is lost and what is doubled.
+
+    By device as `littoral audit results` has it, and by the numbers of the frames.
+    """
     stop(fleet)
     ended_ms = time.time() * 1000
+    until(lambda: all(_drained(device["telemetry"], ended_ms) for device in fleet.get("devices")), 0.5)
+    summary = fleet.get("summary")
+    audited = {(one["lost"], one["doubled"]) for one in fleet.get("audit/results")}
+    return audited | {(summary["lost"], summary["duplicated"])}
 
-    def drained() -> bool:
-        return all(one["waiting"] == 0 and (one["said_ms"] or 0) > ended_ms for one in fleet.get("audit/results"))
 
-    until(drained, 0.5)
-    return {one["device"]: (one["lost"], one["doubled"]) for one in fleet.get("audit/results")}
+def _drained(told: dict[str, Any] | None, since_ms: float) -> bool:
+    return told is not None and told["measured_ms"] > since_ms and told["outbox_rows"] == 0
 
 
 def _stored(fleet: Fleet) -> dict[str, int]:
