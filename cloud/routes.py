@@ -1,4 +1,4 @@
-"""The whole HTTP API: every room's routes, and what belongs to no room: health, metrics, the limit of a request."""
+"""The whole HTTP API: every room's routes, and what belongs to no room: health, metrics, limits of a request."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ def create_api(
     for router in routers:
         api.include_router(router)
     api.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, streamed=streamed)
+    api.add_middleware(NoNul)
 
     @api.get("/healthz", tags=["health"])
     def healthz() -> dict[str, str]:
@@ -94,6 +95,20 @@ class BodyLimit:
             if len(body) > self._limit:
                 raise _TooLarge
         return body
+
+
+class NoNul:
+    """Refuses an address with a NUL in it, with 422: no name has one, and PostgreSQL cannot even be asked (ASGI 3)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http" and ("\0" in scope["path"] or b"%00" in scope["query_string"]):
+            await JSONResponse({"detail": "the address has a NUL (%00) in it: leave it out"}, 422)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 class _TooLarge(Exception):

@@ -95,7 +95,7 @@ train = click.Command(
     help=f"{here.train.help}\n\n"
     "With --on kubernetes a Job of the cluster trains, by one or several workers, and registers the model there.",
     epilog="Examples: littoral train --data digits --epochs 12; "
-    "littoral train --on kubernetes --workers 2 --checkpoints /var/lib/littoral/checkpoints",
+    "littoral train --on kubernetes --workers 2 --checkpoints my-claim",
 )
 
 

@@ -225,7 +225,14 @@ def _draw_health(found: dict[str, Any]) -> RenderableType:
     ]
     bounds = [f"up to {bound / 1000:g} ms" for bound in found["latency_bounds_us"]] + ["above"]
     counted = [row for row in zip(bounds, found["latency_counts"], strict=False) if row[1]]
-    return Group(table("Health", ("what", "how"), rows), table("Latencies", ("frame to result", "frames"), counted))
+    drawn = [table("Health", ("what", "how"), rows), table("Latencies", ("frame to result", "frames"), counted)]
+    return Group(*drawn, *([_draw_slots(found["slots"])] if found["slots"] else []))
+
+
+def _draw_slots(slots: list[dict[str, Any]]) -> RenderableType:
+    columns = ("slot", "model", "version", "frames", "errors", "dropped", "crashes", "p50 µs", "p95 µs")
+    names = "slot model version inferences inference_errors frames_dropped model_crashes latency_p50_us latency_p95_us"
+    return table("Slots", columns, [[slot[name] for name in names.split()] for slot in slots])
 
 
 def _of(part: int, whole: int) -> str:

@@ -99,11 +99,26 @@ class DeviceTelemetry:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotHealth:
+    """What one of several models did in that interval: counts of frames, µs from a frame to its result."""
+
+    slot: str
+    model: str
+    version: int
+    inferences: int
+    inference_errors: int
+    latency_p50_us: int
+    latency_p95_us: int
+    frames_dropped: int
+    model_crashes: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceHealth:
     """How a device was in the newest interval that it told of. Sizes in bytes, of the machine; 0: not known.
 
     processor: share of all cores that was busy. queued_frames: handed in and not settled. latency_counts: frames by
-    latency, in the buckets of `protos.kit.latency`.
+    latency, in the buckets of `protos.kit.latency`. slots: none where it runs one model.
     """
 
     measured_ms: int
@@ -118,6 +133,7 @@ class DeviceHealth:
     model_crashes: int
     uptime_ms: int
     latency_counts: tuple[int, ...]
+    slots: tuple[SlotHealth, ...] = ()
 
 
 class NodeState(StrEnum):

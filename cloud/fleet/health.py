@@ -1,10 +1,14 @@
-"""How devices and their machines are: SQL of a table of its own, with the newest telemetry's row for each device."""
+"""How devices and their machines are: SQL of tables of its own, with the newest telemetry's row for each device."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
+
 from sqlalchemy import JSON, BigInteger, Column, Connection, Float, ForeignKey, Table, select
 
-from cloud.fleet.entities import DeviceHealth
+from cloud.fleet import newest
+from cloud.fleet.entities import DeviceHealth, SlotHealth
 from cloud.fleet.store import devices
 from cloud.foundation.database import metadata
 
@@ -27,11 +31,29 @@ health = Table(
 )
 
 
+slots = Table(
+    "device_slots_health",
+    metadata,
+    Column("device", ForeignKey(devices.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("slots", JSON, nullable=False),
+)
+
+
+def put(connection: Connection, told: Mapping[str, DeviceHealth]) -> None:
+    """Write the newest of several devices."""
+    rows = {device: asdict(one) for device, one in told.items()}
+    newest.put(connection, slots, {device: {"slots": row.pop("slots")} for device, row in rows.items()})
+    newest.put(connection, health, rows)
+
+
 def get(connection: Connection, device: str) -> DeviceHealth | None:
     """The newest one."""
-    row = connection.execute(select(health).where(health.c.device == device)).one_or_none()
+    both = health.outerjoin(slots, slots.c.device == health.c.device)
+    row = connection.execute(select(health, slots.c.slots).select_from(both).where(health.c.device == device)).first()
     if row is None:
         return None
     values = row._asdict()
     del values["device"]
-    return DeviceHealth(**values | {"latency_counts": tuple(row.latency_counts)})
+    values["latency_counts"] = tuple(row.latency_counts)
+    values["slots"] = tuple(SlotHealth(**slot) for slot in row.slots or ())
+    return DeviceHealth(**values)

@@ -28,6 +28,12 @@ def known(connection: Connection) -> dict[str, Node]:
     return {row.device: _node(row) for row in connection.execute(select(nodes))}
 
 
+def get(connection: Connection, device: str) -> Node | None:
+    """One node; None: it was never told of."""
+    row = connection.execute(select(nodes).where(nodes.c.device == device)).one_or_none()
+    return _node(row) if row else None
+
+
 def put(connection: Connection, told: Iterable[Node], now_ms: int) -> None:
     """Write nodes over what was told of them before."""
     for node in told:

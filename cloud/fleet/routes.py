@@ -82,10 +82,25 @@ class DeviceView(BaseModel):
     slots: list[SlotView]
 
 
+class SlotHealthView(BaseModel):
+    """What one of several models did in that interval."""
+
+    slot: str
+    model: str
+    version: int
+    inferences: int
+    inference_errors: int
+    latency_p50_us: int
+    latency_p95_us: int
+    frames_dropped: int
+    model_crashes: int
+
+
 class HealthView(BaseModel):
     """How a device was: shares 0 to 1, sizes in bytes (0: not known), counts of the newest interval.
 
-    latency_counts: frames by latency, up to each of latency_bounds_us; the last: above.
+    latency_counts: frames by latency, up to each of latency_bounds_us; the last: above. slots: none where it runs one
+    model.
     """
 
     measured_ms: int
@@ -101,6 +116,7 @@ class HealthView(BaseModel):
     uptime_ms: int
     latency_counts: list[int]
     latency_bounds_us: list[int]
+    slots: list[SlotHealthView]
 
 
 class ReceiptView(BaseModel):

@@ -22,6 +22,7 @@ from cloud.fleet.entities import (
     Outcome,
     Reported,
     Slot,
+    SlotHealth,
     UpdateState,
     VariantMeasured,
 )
@@ -180,6 +181,21 @@ def read_health(telemetry: uplink_pb2.Telemetry) -> DeviceHealth | None:
         model_crashes=min(telemetry.model_crashes, MAX_INTEGER),
         uptime_ms=min(telemetry.uptime_ms, MAX_INTEGER),
         latency_counts=tuple(min(count, MAX_INTEGER) for count in telemetry.latency_counts[:BUCKETS]),
+        slots=tuple(map(_slot_health, telemetry.slots[:MAX_SLOTS])),
+    )
+
+
+def _slot_health(told: uplink_pb2.SlotTelemetry) -> SlotHealth:
+    return SlotHealth(
+        slot=_text(told.slot, MAX_VERSION_CHARACTERS),
+        model=_text(told.model, MAX_VERSION_CHARACTERS),
+        version=min(told.version, MAX_INTEGER),
+        inferences=min(told.inferences, MAX_INTEGER),
+        inference_errors=min(told.inference_errors, MAX_INTEGER),
+        latency_p50_us=told.latency_p50_us,
+        latency_p95_us=told.latency_p95_us,
+        frames_dropped=min(told.frames_dropped, MAX_INTEGER),
+        model_crashes=min(told.model_crashes, MAX_INTEGER),
     )
 
 

@@ -70,14 +70,14 @@ class Fleet:
                 {device: asdict(rules.read_telemetry(*one)) for device, one in said.items()},
             )
             told = {device: rules.read_health(telemetry) for device, (telemetry, _) in said.items()}
-            put(transaction, health.health, {device: asdict(one) for device, one in told.items() if one})
+            health.put(transaction, {device: one for device, one in told.items() if one})
 
     # What a cluster says of its nodes.
 
     def take_node(self, node: Node, now_ms: int) -> None:
         """Take what a cluster says of one node."""
         with self._database.reading() as transaction:
-            same = nodes.known(transaction).get(node.device) == node
+            same = nodes.get(transaction, node.device) == node
         if not same:
             with self._database.transaction() as transaction:
                 nodes.put(transaction, [node], now_ms)

@@ -11,11 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from cloud.fleet.entities import Device
 from cloud.fleet.service import Fleet
 from cloud.foundation.database import Database, Transaction
 from cloud.registry.entities import ModelVersion
-from cloud.rollouts import rules, store, waves
+from cloud.rollouts import rules, store, targets, waves
 from cloud.rollouts.deployments import Deployments, Sign
 from cloud.rollouts.entities import (
     ACTIVE,
@@ -28,7 +27,6 @@ from cloud.rollouts.entities import (
     Lease,
     LeaseLost,
     Member,
-    NoTargets,
     Overview,
     Pause,
     Replaced,
@@ -41,9 +39,7 @@ from cloud.rollouts.entities import (
     UnknownRollout,
     Wish,
 )
-from protos.topics import is_shadow
 
-LABELS_SHOWN = 10
 MOST_NAMED = 1000
 CLOCKS_APART_MS = 60_000
 """How far the clocks of two processes of the cloud may differ before a device that joins meanwhile is overlooked."""
@@ -114,25 +110,9 @@ class Rollouts:
     def create(self, request: Request, now_ms: int, owned: Owned | None = None) -> Rollout:
         """Begin a rollout to the devices that match now. Raises UnknownModel, NoTargets, BadWaves, LeaseLost."""
         version = self._registry.get(request.model, request.version)
-        devices = self._fleet.devices()
-        matching = [device for device in devices if waves.matches(request.selector, device.labels)]
-        targets = [_candidate(device) for device in matching if request.slot in _slots(device)]
-        if not targets:
-            raise NoTargets(_no_slot(request.slot, matching) or _no_targets(request.selector, devices))
-        planned = waves.plan(targets, request.waves)
-        closed = {target.device for target in targets if target.closed}
-        rollout = Rollout(
-            id=owned.rollout if owned else self._make_id(),
-            model=version.model,
-            version=version.version,
-            manifest=version.manifest_digest,
-            slot=request.slot,
-            selector=request.selector,
-            gates=request.gates,
-            waves=len(planned),
-            members={device: Member(device, wave) for wave, of_wave in enumerate(planned) for device in of_wave},
-            created_ms=now_ms,
-        )
+        chosen = targets.choose(request, self._fleet.devices())
+        rollout = _planned(owned.rollout if owned else self._make_id(), version, request, chosen, now_ms)
+        held = [Held(target.device) for target in chosen if target.closed]
         with self._database.transaction() as transaction:
             if owned:
                 _check_lease(transaction, owned.lease)
@@ -142,7 +122,6 @@ class Rollouts:
                     self._tell(
                         transaction, _found(store.get(transaction, former), former), [Replaced(rollout.id)], now_ms
                     )
-            held = [Held(device) for device in closed]
             return self._tell(transaction, store.add(transaction, rollout), [*held, Started()], now_ms)
 
     def list(self, limit: int = 100) -> Sequence[Overview]:
@@ -277,9 +256,21 @@ class Rollouts:
         return replace(rollout, revision=decision.before.revision + 1)
 
 
-def _candidate(device: Device) -> Candidate:
-    is_closed = device.node is not None and device.node.is_closed
-    return Candidate(device.id, device.labels, device.online, is_closed)
+def _planned(name: str, version: ModelVersion, request: Request, chosen: Sequence[Candidate], now_ms: int) -> Rollout:
+    """The rollout before anything has happened to it."""
+    planned = waves.plan(chosen, request.waves)
+    return Rollout(
+        id=name,
+        model=version.model,
+        version=version.version,
+        manifest=version.manifest_digest,
+        slot=request.slot,
+        selector=request.selector,
+        gates=request.gates,
+        waves=len(planned),
+        members={device: Member(device, wave) for wave, of_wave in enumerate(planned) for device in of_wave},
+        created_ms=now_ms,
+    )
 
 
 def _found(rollout: Rollout | None, name: str) -> Rollout:
@@ -294,25 +285,3 @@ def _check_lease(transaction: Transaction, lease: Lease | None) -> None:
     held = store.get_lease(transaction, lock=True)
     if held is None or held.token != lease.token:
         raise LeaseLost(f"controller {held.owner if held else 'nobody'} is active now")
-
-
-def _slots(device: Device) -> set[str]:
-    """The slots that rollouts go to: a challenger's has no model that serves."""
-    return {name for name in device.slots if not is_shadow(name)}
-
-
-def _no_slot(slot: str, matching: Sequence[Device]) -> str:
-    """That no device among those that match has the slot; empty if none matches."""
-    known = sorted({name for device in matching for name in _slots(device)})
-    if not matching:
-        return ""
-    return f"no device that matches has a slot {slot!r} (setting slots): there are {', '.join(known) or 'none'}"
-
-
-def _no_targets(selector: Mapping[str, str], devices: Sequence[Device]) -> str:
-    if not devices:
-        return "no device has reported yet: start one (littoral-edge run), then create the rollout"
-    known = sorted({f"{key}={value}" for device in devices for key, value in device.labels.items()})
-    wanted = ", ".join(f"{key}={value}" for key, value in selector.items())
-    shown = ", ".join(known[:LABELS_SHOWN]) + (", ..." if len(known) > LABELS_SHOWN else "")
-    return f"no device has the labels {wanted}: " + (f"there are {shown}" if known else "no device has any label")

@@ -26,12 +26,11 @@ class Say(Protocol):
 
 def main(text: str) -> int:
     """Do what the order says. Returns the exit code."""
-    say = _said_on_standard_output()
+    say, order = _said_on_standard_output(), read(text)
     try:
-        order = read(text)
         Worker(order, say).run()
     except Exception as error:  # noqa: BLE001 - whatever it is, the Job has to know what to do
-        ending, reason = _judged(error)
+        ending, reason = _judged(error, alone=len(order.team) == 1)
         if ending is Ending.FAILED:
             sys.excepthook(type(error), error, error.__traceback__)
         say("failed", code=int(ending), reason=reason)
@@ -58,9 +57,8 @@ class Worker:
     def run(self) -> None:
         """Everything, to the end. Raises what `_judged` knows, or what nobody foresaw."""
         order = self._order
-        if known := self._cloud.of(
-            order.run, order.model
-        ):  # this try follows one that was lost after it had registered
+        known = self._cloud.of(order.run, order.model)
+        if known:  # this try follows one that was lost after it had registered
             self._say("registered", **_shown(known))
             return
         from cloud.training import datasets, rules, service  # noqa: PLC0415 - slow to import
@@ -89,13 +87,13 @@ def _shown(version: Mapping[str, Any]) -> dict[str, Any]:
     return {name: version.get(name) for name in names}
 
 
-def _judged(error: Exception) -> tuple[Ending, str]:
-    """How a try ends that met this error, and why in words."""
+def _judged(error: Exception, *, alone: bool) -> tuple[Ending, str]:
+    """How a try ends that met this error, and why in words. alone: there is no other worker."""
     if isinstance(error, UnreadableDataset | QuantisationLoss | Refused):
         return Ending.REFUSED, str(error)
     if isinstance(error, Unavailable):
         return Ending.UNAVAILABLE, str(error)
-    if _is_of_a_peer(error):
+    if not alone and _is_of_a_peer(error):
         return Ending.PEER_LOST, f"another worker was lost: {_telling_line(error)}"
     return Ending.FAILED, f"{type(error).__name__}: {_telling_line(error)}"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from protos.kit.columns import Results
+from protos.topics import MAX_BATCH_ROWS
 
 MAX_BATCH_BYTES = 128 * 1024
 """A full batch has 18 bytes a row, 4,096 rows; this leaves room for the names."""
@@ -76,6 +77,11 @@ class ReceivedBatch:
     previous: int
     books: Books | None = None
 
+    @property
+    def rows(self) -> int:
+        """Results that it can have: `count` is the device's word, and may be any 32-bit number."""
+        return min(self.count, MAX_BATCH_ROWS)
+
 
 class Fate(Enum):
     """What becomes of a batch."""
@@ -89,7 +95,7 @@ class Fate(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Which rows of a batch are to be stored: all but the first `skip`. `reason` speaks of what is not STORED."""
+    """Which rows of a batch are new: all but the first `skip`. `reason` speaks of what is not STORED."""
 
     fate: Fate
     skip: int = 0
@@ -127,7 +133,7 @@ class KnownVersion:
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """A batch that was set aside, without its bytes; `size` is their number."""
+    """What was new in a batch that was set aside, without the batch's bytes; `size` is their number."""
 
     id: int
     device: str

@@ -34,7 +34,7 @@ def committed(batches: Sequence[ReceivedBatch], outcomes: Sequence[Outcome], sec
     """Count one transaction."""
     rows: Tally[Fate] = Tally()
     for batch, outcome in zip(batches, outcomes, strict=True):
-        rows[outcome.fate] += batch.count
+        rows[outcome.fate] += batch.rows
     for fate, count in Tally(outcome.fate for outcome in outcomes if outcome.fate is not Fate.NOTED).items():
         BATCHES.labels(fate.value).inc(count)
         ROWS.labels(fate.value).inc(rows[fate])

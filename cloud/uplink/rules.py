@@ -43,8 +43,8 @@ BURST_S = 2.0
 def place(stream: StreamState, batch: ReceivedBatch, unreadable: str = "") -> tuple[StreamState, Placement]:
     """The stream after a batch, and which of its rows to store. The watermark never moves back.
 
-    `unreadable` says why the batch cannot be stored as results (empty: it can): it is set aside whole, once, and the
-    watermark passes it. Numbers that are no sequence numbers are set aside too, and move nothing.
+    `unreadable` says why the batch cannot be stored as results (empty: it can): what is new of it is set aside, once,
+    and the watermark passes it. Numbers that are no sequence numbers are set aside too, and move nothing.
     """
     if not _numbered(batch):
         reason = f"first_seq {batch.first_seq} with count {batch.count} is no run of sequence numbers"
@@ -60,7 +60,7 @@ def place(stream: StreamState, batch: ReceivedBatch, unreadable: str = "") -> tu
     skip = max(0, stream.watermark + 1 - batch.first_seq)
     if unreadable:
         after = replace(after, set_aside=after.set_aside + batch.count - skip)
-        return after, Placement(Fate.QUARANTINED, reason=unreadable)
+        return after, Placement(Fate.QUARANTINED, skip=skip, reason=unreadable)
     return after, Placement(Fate.STORED, skip=skip)
 
 

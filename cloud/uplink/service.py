@@ -185,7 +185,7 @@ class Ingest:
             if placement.fate is Fate.STORED and isinstance(reading, Results):
                 blocks.append(self._block(batch, reading, placement.skip))
             elif placement.fate is Fate.QUARANTINED:
-                store.set_aside(connection, batch, placement.reason, now_ms)
+                store.set_aside(connection, batch, placement, now_ms)
             outcomes.append(Outcome(placement.fate, states[batch.stream].watermark, placement.reason))
         moved = {stream: state for stream, state in states.items() if state != before[stream]}
         store.write(connection, blocks, moved, now_ms)

@@ -17,6 +17,7 @@ from cloud.uplink.entities import (
     Block,
     Counts,
     Opened,
+    Placement,
     Quarantined,
     ReceivedBatch,
     StreamState,
@@ -140,10 +141,11 @@ def source_id(connection: Connection, device: str, source: str) -> int:
     return int(connection.execute(wanted).scalar_one())
 
 
-def set_aside(connection: Connection, batch: ReceivedBatch, reason: str, now_ms: int) -> None:
-    """Keep a batch's bytes in quarantine. The same batch again changes nothing."""
+def set_aside(connection: Connection, batch: ReceivedBatch, placed: Placement, now_ms: int) -> None:
+    """Keep a batch's bytes in quarantine, under the numbers that are new. The same batch again changes nothing."""
     names = ("stream", "first_seq", "count", "reason", "payload", "received_ms")
-    row = (batch.stream, str(batch.first_seq), batch.count, reason, batch.payload, now_ms)
+    first_seq, count = str(batch.first_seq + placed.skip), batch.count - placed.skip
+    row = (batch.stream, first_seq, count, placed.reason, batch.payload, now_ms)
     insert_new(connection, quarantine, names, [row])
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, cast
 
+import numpy as np
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, select, tuple_
 from sqlalchemy.exc import OperationalError
 
@@ -109,7 +110,7 @@ def named(connection: Connection, rows: Sequence[Row]) -> list[Found]:
             model=version_of[one.version][1],
             version=version_of[one.version][2],
             label=one.label,
-            confidence=one.confidence,
+            confidence=_as_said(one.confidence),
             latency_us=one.latency_us,
             captured_us=one.captured_us,
             received_ms=one.received_ms,
@@ -214,9 +215,19 @@ def _conditions(which: Which) -> Iterator[ColumnElement[bool]]:
     if which.to_ms is not None:
         yield r.received_ms < which.to_ms
     if which.min_confidence is not None:
-        yield r.confidence >= which.min_confidence
+        yield r.confidence >= _as_stored(which.min_confidence)
     if which.max_confidence is not None:
-        yield r.confidence <= which.max_confidence
+        yield r.confidence <= _as_stored(which.max_confidence)
+
+
+def _as_stored(confidence: float) -> float:
+    """The single precision nearest to it: else a result shown with 0.9 would not be one of at least 0.9."""
+    return float(np.float32(confidence))
+
+
+def _as_said(confidence: float) -> float:
+    """With no more digits than single precision has: one database hands out 0.9, the other 0.8999999761581421."""
+    return float(str(np.float32(confidence)))
 
 
 def _names_asked(which: Which) -> Iterator[ColumnElement[bool]]:

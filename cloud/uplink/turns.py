@@ -49,7 +49,7 @@ class Turns:
     def add(self, waiting: Waiting) -> None:
         """Queue a batch behind those of its stream."""
         self._queues.setdefault(waiting.batch.stream, deque()).append(waiting)
-        self.rows += waiting.batch.count
+        self.rows += waiting.batch.rows
 
     def take(self, rows: int) -> list[Waiting]:
         """Batches that make up at most `rows`, one of each stream in turn; at least one if there is any."""
@@ -57,10 +57,10 @@ class Turns:
         total = 0
         while self._queues:
             stream, queue = next(iter(self._queues.items()))
-            if taken and total + queue[0].batch.count > rows:
+            if taken and total + queue[0].batch.rows > rows:
                 break
             taken.append(queue.popleft())
-            total += taken[-1].batch.count
+            total += taken[-1].batch.rows
             del self._queues[stream]
             if queue:
                 self._queues[stream] = queue  # its next turn comes after all others'

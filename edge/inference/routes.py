@@ -97,7 +97,7 @@ class Routes:
             asked, binary = _parsed(body, request.headers.get(JSON_BYTES))
             outputs = _requested(asked)
             answer = await self._plane.infer(*_named(request), _given(asked, binary), list(outputs))
-        return _response(str(asked.get("id", "")), answer, outputs, whole=_flag(asked, "binary_data_output"))
+        return _response(_id(asked), answer, outputs, whole=_flag(asked, "binary_data_output"))
 
 
 @asynccontextmanager
@@ -120,6 +120,10 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except web.HTTPRequestEntityTooLarge:
         text = f"a request has {MAX_BODY_BYTES} bytes at most: send fewer frames at once"
         return web.json_response({"error": text}, status=413)
+    except web.RequestPayloadError as error:  # such as a body that is not compressed as its header says
+        answer = web.json_response({"error": f"the body cannot be read: {error}"}, status=400)
+        answer.force_close()  # where the next request begins on this connection is not known
+        return answer
     except web.HTTPException as error:
         text = f"{request.method} {request.path}: {error.reason}"
         return web.json_response({"error": text}, status=error.status, headers=_allowed(error))
@@ -176,6 +180,10 @@ def _given(asked: dict[str, Any], binary: bytes) -> list[Given]:
         found.append(Given(tensor, binary[start : start + size]))
         start += size
     return found
+
+
+def _id(asked: dict[str, Any]) -> str:
+    return "" if asked.get("id") is None else str(asked["id"])
 
 
 def _requested(asked: dict[str, Any]) -> dict[str, bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from edge import agent
+from edge import wiring
 from edge.foundation import clock
 from edge.foundation.settings import EdgeSettings
 from edge.operating import examining_beyond as beyond
@@ -22,20 +22,20 @@ async def examine(settings: EdgeSettings) -> list[Finding]:
         beyond.api(settings.api),
         beyond.broker(settings.broker, settings.id, settings.mqtt),
         beyond.uplink(settings.uplink),
-        here.models(settings.dir / agent.MODELS_FOLDER, settings.golden_timeout_s),
+        here.models(settings.dir / wiring.MODELS_FOLDER, settings.golden_timeout_s),
     )
     found = await asyncio.to_thread(_on_the_device, settings)
     return [rules.judged_clock(clock.now_ms(), cloud_ms), *found, *models, broker, uplink, api]
 
 
 def _on_the_device(settings: EdgeSettings) -> list[Finding]:
-    folder, outbox = settings.dir, settings.dir / agent.OUTBOX_FILE
+    folder, outbox = settings.dir, settings.dir / wiring.OUTBOX_FILE
     looks: dict[str, Callable[[], Finding | list[Finding]]] = {
         "data folder": lambda: here.folder(folder),
         "disk space": lambda: here.space(folder, outbox, settings.outbox_bytes),
         "outbox": lambda: here.outbox(outbox, settings),
         "device key": lambda: here.key(folder),
-        "trust file": lambda: here.trust(settings.trust, folder / agent.METADATA_FOLDER),
+        "trust file": lambda: here.trust(settings.trust, folder / wiring.METADATA_FOLDER),
         "interpreter": lambda: here.interpreter(settings.threads),
         "agent": lambda: here.agent(folder),
     }

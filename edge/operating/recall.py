@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge import agent
+from edge import agent, wiring
 from edge.foundation.clock import now_ms
 from edge.identity.service import DeviceIdentity
 from edge.models.entities import WrongStep
@@ -35,7 +35,7 @@ def roll_back(folder: Path, device: str, slot: str) -> dict[str, Any]:
 def _on_disk(folder: Path, device: str, slot: str) -> None:
     """While no agent can start. A kill between the two writes is made good by the agent's next start."""
     with agent.holding(folder, device):
-        store = ModelStore.open(folder / agent.MODELS_FOLDER, slot)
+        store = ModelStore.open(folder / wiring.MODELS_FOLDER, slot)
         try:
             store.recall()
         except (WrongStep, OSError) as error:

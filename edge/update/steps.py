@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import structlog
-from google.protobuf.message import DecodeError
 
 from edge.delivery.entities import Rejected
 from edge.foundation.disk import told
-from edge.inference.entities import BadModel, Blueprint
+from edge.foundation.threads import finished
+from edge.inference.entities import BadModel
 from edge.models.entities import Installed, WrongStep
 from edge.models.service import ModelStore
-from edge.update import deployment, prover, rules, variants
+from edge.update import prover, rules, variants
+from edge.update.candidate import Candidate, blueprint, understood
 from edge.update.choice import Choice
 from edge.update.entities import (
     Broke,
@@ -38,15 +37,11 @@ from edge.update.entities import (
 from edge.update.ports import Delivery, Measure, Prove
 from edge.update.prover import NotProved
 from edge.update.requirements import Facts, Incompatible
-from edge.update.variants import Means, Plan, Table, Unusable
+from edge.update.variants import Means, Table, Unusable
 from edge.update.watch import Serving, Watch
 from protos.kit.link import Offline
-from protos.v1.manifest_pb2 import Manifest, Variant
-from protos.v1.sketches_pb2 import Reference
 
 log = structlog.get_logger()
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +56,6 @@ class Limits:
     threads: int
     nice: int = 0
     measured_files: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A model on this device that is about to be proved. payload: its manifest's bytes; empty: it lies in a place.
-
-    plan: the variants that the one to run is still to be chosen from, or was chosen from; None in a place.
-    """
-
-    manifest: Manifest
-    variant: Variant
-    files: Mapping[bytes, Path]
-    payload: bytes = b""
-    plan: Plan | None = None
-
-    @property
-    def file(self) -> Path:
-        """Of the variant."""
-        return self.files[self.variant.artifact.digest]
 
 
 class Steps:
@@ -134,7 +110,7 @@ class Steps:
 
     async def serve_committed(self) -> None:
         """Have the committed model answer; no model if there is none, or it cannot be used any more."""
-        installed = await _finished(self._models.running)
+        installed = await finished(self._models.running)
         if installed and self.running and self.running.manifest == installed.digest:
             return
         try:
@@ -149,7 +125,7 @@ class Steps:
         """The committed model answers again; a trial is over."""
         await self.serve_committed()
         try:
-            await _finished(self._models.roll_back)
+            await finished(self._models.roll_back)
         except OSError as error:
             # Nothing commits this trial any more: staging ends it, and so does the next start.
             log.warning("the end of the trial is not written yet", error=str(error))
@@ -170,8 +146,8 @@ class Steps:
         It answers after `go_back`. Raises WrongStep if there is none, or OSError.
         """
         if not in_use:
-            await _finished(self._models.recall)
-        elif await _finished(self._models.running) is None:
+            await finished(self._models.recall)
+        elif await finished(self._models.running) is None:
             raise WrongStep("the model on trial is the first one that this device has")
 
     async def _work(self, effect: Effect, update: Update, target: Target) -> Event:
@@ -190,7 +166,7 @@ class Steps:
     async def _obtain(self, update: Update, target: Target) -> Event:
         self._tell(present=0, total=0)
         if not target.manifest:
-            await _finished(self._models.clear)
+            await finished(self._models.clear)
             self._withdraw()
             return Settled(None)
         proof = rules.known_proof(update)
@@ -199,7 +175,7 @@ class Steps:
             await self._tidy()
             return Settled(proof)
         await self._delivery.check(target.model, target.version, target.manifest, target.issued_ms)
-        held = None if is_outdated else await _finished(self._models.held, target.manifest)
+        held = None if is_outdated else await finished(self._models.held, target.manifest)
         if held:
             self._candidate = Candidate(held.manifest, held.variant, {held.variant.artifact.digest: held.path})
         else:
@@ -208,16 +184,16 @@ class Steps:
 
     async def _fetch(self, target: Target) -> Candidate:
         payload = await self._delivery.manifest(target.manifest)
-        manifest = _understood(payload, target)
+        manifest = understood(payload, target)
         plan = self._choice.plan(target.manifest, manifest)
-        held = await _finished(self._held)
+        held = await finished(self._held)
         if plan.is_open:
             plan, files = await self._choice.gather(
                 plan, lambda one, tell: self._delivery.artifact(one, tell, held), self._tell
             )
         else:
             only = plan.options[0].artifact
-            held |= await _finished(self._choice.files)
+            held |= await finished(self._choice.files)
             files = {only.digest: await self._delivery.artifact(only, self._tell, held)}
         return Candidate(manifest, plan.options[0], files, payload, plan)
 
@@ -261,11 +237,11 @@ class Steps:
     async def _take_over(self, target: Target) -> Event:
         candidate = self._chosen()
         if candidate.payload:
-            await _finished(self._models.stage, candidate.payload, candidate.variant.name, candidate.file)
-        installed = await _finished(self._models.staged)
+            await finished(self._models.stage, candidate.payload, candidate.variant.name, candidate.file)
+        installed = await finished(self._models.staged)
         if installed is None or installed.digest != target.manifest:
             raise OSError("the model is not whole on this device's disk")
-        await _finished(self._models.begin_trial)
+        await finished(self._models.begin_trial)
         self._watch = Watch(self._inference, self._limits.trial_s)
         await self._use(installed)
         return TakenOver()
@@ -274,34 +250,22 @@ class Steps:
         watch = self._watch or Watch(self._inference, self._limits.trial_s)
         if trouble := await watch.trouble():
             return Broke(trouble)
-        await _finished(self._models.commit)
+        await finished(self._models.commit)
         self._candidate = None
         await self._tidy()
         return Held()
 
     async def _tidy(self) -> None:
         try:
-            await _finished(self._delivery.forget)
-            await _finished(self._choice.forget)
+            await finished(self._delivery.forget)
+            await finished(self._choice.forget)
         except OSError as error:
             log.warning("fetched files not removed", error=str(error))
 
     async def _use(self, installed: Installed) -> None:
         manifest, variant = installed.manifest, installed.variant
-        await self._inference.use(
-            Blueprint(
-                file=installed.path,
-                variant=variant,
-                preprocessing=manifest.preprocessing,
-                threads=variants.threads_of(variant, self._limits.threads),
-                manifest=installed.digest,
-                model=manifest.model,
-                version=manifest.version,
-                labels=tuple(manifest.labels),
-                reference=_reference(manifest, installed.variant.name),
-                nice=self._limits.nice,
-            )
-        )
+        threads = variants.threads_of(variant, self._limits.threads)
+        await self._inference.use(blueprint(installed, threads, self._limits.nice))
         self.running = Running(manifest.model, manifest.version, installed.digest, variant.name)
         self.on_change()
 
@@ -317,27 +281,3 @@ class Steps:
     def _tell(self, present: int, total: int) -> None:
         self.progress = Progress(total=total, present=present)
         self.on_change()
-
-
-def _understood(payload: bytes, target: Target) -> Manifest:
-    """The manifest in `payload`. Raises Unusable."""
-    try:
-        manifest = Manifest.FromString(payload)
-        deployment.check_manifest(target, manifest)
-    except (DecodeError, ValueError) as error:
-        raise Unusable(str(error)) from error
-    return manifest
-
-
-def _reference(manifest: Manifest, variant: str) -> Reference:
-    return next((found for found in manifest.references if found.variant == variant), Reference())
-
-
-async def _finished(function: Callable[..., T], *arguments: object) -> T:
-    """Call `function` in a thread. When cancelled, wait for its end: no two threads may change the store at once."""
-    task = asyncio.create_task(asyncio.to_thread(function, *arguments))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise

@@ -121,6 +121,27 @@ def test_what_is_answered_over_http_is_durable(tmp_path: Path) -> None:
     with_results.close()
 
 
+@pytest.mark.parametrize("changes", [{"id": None}, {}])
+def test_a_request_without_an_id_is_answered_without_one(tmp_path: Path, changes: dict[str, None]) -> None:
+    asked = {"inputs": request(tiny_models.frames())["inputs"]} | changes
+
+    async def scene(post: Post, _: str) -> None:
+        status, told = await post("/v2/models/tiny/infer", asked)
+        assert (status, told["id"]) == (200, "")
+
+    play(tmp_path, scene)
+
+
+def test_a_body_that_is_not_compressed_as_it_says_is_refused_in_json(tmp_path: Path) -> None:
+    async def scene(post: Post, _: str) -> None:
+        status, told = await post("/v2/models/tiny/infer", b"nonsense", Content_Encoding="gzip")
+        assert status == 400
+        assert "the body cannot be read" in told["error"]
+        assert (await post("/v2/models/tiny/infer", request(tiny_models.frames())))[0] == 200
+
+    play(tmp_path, scene)
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "named"),
     [

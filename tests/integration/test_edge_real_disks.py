@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.agent import OUTBOX_FILE
 from edge.uplink.outbox import Outbox
+from edge.wiring import OUTBOX_FILE
 from protos.kit.columns import decode
 from protos.v1.report_pb2 import UPDATE_STATE_COMMITTED
 from tests import tiny_models

@@ -21,8 +21,8 @@ from cloud.uplink.merge import Merger
 from cloud.uplink.rpc import UplinkService
 from cloud.uplink.server import IngestServer
 from cloud.uplink.service import Ingest
-from edge.agent import SAMPLES_FILE
 from edge.samples.store import SampleStore
+from edge.wiring import SAMPLES_FILE
 from tests import tiny_models
 from tests.integration.device_kit import Cloud, Device, world
 from tests.integration.test_edge_agent import GOOD, is_final, register

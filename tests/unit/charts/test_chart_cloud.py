@@ -194,6 +194,24 @@ def test_alerts_ask_for_metrics_that_there_are() -> None:
         assert name.removesuffix("_total").removesuffix("_bucket") in _metrics(), alert["alert"]
 
 
+def test_training_pods_log_in_at_the_registry_by_their_account() -> None:
+    account = named(render("littoral", CLOUD["everything said"]), "ServiceAccount", "littoral-training")
+    assert account["imagePullSecrets"] == [{"name": "login"}]
+    assert account["automountServiceAccountToken"] is False
+
+
+def test_the_controller_knows_what_training_pods_run(objects: list[Object], monkeypatch: pytest.MonkeyPatch) -> None:
+    found = loaded(role(objects, "controller"), monkeypatch)
+    assert found.cluster
+    assert found.training_image == role(objects, "controller")["image"].replace("-cloud:", "-training:")
+    assert found.training_account == "littoral-training"
+    assert found.api == "http://littoral-api:8080"
+
+
+def test_no_other_role_follows_the_cluster(objects: list[Object], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not loaded(role(objects, "api"), monkeypatch).cluster
+
+
 def test_every_image_can_be_named() -> None:
     values = {**CLOUD["everything said"], "postgresql": {"image": "here/pg:1"}, "mosquitto": {"image": "here/mq:1"}}
     images = {one["image"] for _, pod in pods(render("littoral", values)) for one in containers(pod)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+import pytest
 from fastapi import APIRouter
 from fastapi.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
@@ -34,6 +35,13 @@ def test_it_is_ready_when_every_part_is() -> None:
 def test_it_is_not_ready_while_one_part_is_not() -> None:
     answer = client(database=True, broker=False).get("/readyz")
     assert (answer.status_code, answer.json()["broker"]) == (503, False)
+
+
+@pytest.mark.parametrize("address", ["/samples/a%00b", "/samples?device=a%00b", "/samples?a%00b"])
+def test_an_address_with_a_nul_is_refused_before_a_database_is_asked(address: str) -> None:
+    answer = client().get(address)
+    assert answer.status_code == 422
+    assert "NUL" in answer.json()["detail"]
 
 
 def test_a_body_within_the_limit_arrives_whole() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
 from cluster_kit import spec, thing
+from sqlalchemy import event
 
 from cloud.cluster.entities import NoSuchGroup, Object
 from cloud.cluster.service import DeviceGroups, ModelRollouts
@@ -183,6 +186,58 @@ def test_a_controller_that_does_not_lead_any_more_does_nothing(applied: Applied,
     with pytest.raises(LeaseLost):
         applied.apply()
     assert rollouts(world) == []
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@contextmanager
+def killing(world: World, at: int) -> Iterator[None]:
+    """End the process at its `at`th statement or commit."""
+    numbers = count(1)
+
+    def statement(*_: object) -> None:
+        if next(numbers) == at:
+            raise Killed
+
+    listened = [(world.database._engine, "before_cursor_execute"), (world.database._engine, "commit")]
+    for target, name in listened:
+        event.listen(target, name, statement)
+    try:
+        yield
+    finally:
+        for target, name in listened:
+            event.remove(target, name, statement)
+
+
+def killed_everywhere(applied: Applied) -> int:
+    """Look at the object by one new controller after the other, each killed a statement later, until one is through."""
+    for at in count(1):
+        applied.controller = ModelRollouts(applied.world.new_process(), applied.labels)
+        try:
+            with killing(applied.world, at):
+                applied.look()
+        except Killed:
+            continue
+        return at
+    raise AssertionError
+
+
+@pytest.mark.parametrize("edit", [{"version": 2}, {"paused": True}, {"gates": spec()["gates"] | {"soakSeconds": 5}}])
+def test_killed_at_any_statement_an_edit_is_done_once(applied: Applied, world: World, edit: dict[str, object]) -> None:
+    slow = {"gates": spec()["gates"] | {"soakSeconds": 3600}}
+    applied.apply(**slow)
+    world.turns(3)
+    applied.object = replace(applied.object, spec=spec(**slow | edit), generation=2)
+    assert killed_everywhere(applied) > 5
+    (rollout, *former) = world.rollouts.list()
+    assert [one.rollout.state for one in former] == ([State.SUPERSEDED] if "version" in edit else [])
+    assert rollout.rollout.version == edit.get("version", 1)
+    assert rollout.rollout.state is (State.PAUSED if "paused" in edit else State.RUNNING)
+    assert applied.object.status["observedGeneration"] == 2
+    assert killed_everywhere(applied) < 5  # only reading: there is nothing more to do
+    assert len(world.rollouts.list()) == 1 + len(former)
 
 
 def group(**labels: str) -> Object:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from cloud.fleet import rules
-from cloud.fleet.entities import UnknownDevice
+from cloud.fleet.entities import SlotHealth, UnknownDevice
 from cloud.fleet.service import Fleet
 from cloud.foundation.database import Database
 from protos.kit.latency import BUCKETS
@@ -43,6 +43,20 @@ def test_the_newest_health_of_a_device_is_kept(fleet: Fleet) -> None:
     assert (found.queued_frames, found.latency_counts) == (5, (1, 2, 3))
 
 
+def test_what_each_slot_did_is_kept_with_it(fleet: Fleet) -> None:
+    fleet.observe(report("edge-1"), 1)
+    telemetry = told()
+    telemetry.slots.add(slot="default", model="digits", version=3, inferences=50, latency_p95_us=900)
+    telemetry.slots.add(slot="audio", model="sounds", inference_errors=2, frames_dropped=4, model_crashes=1)
+    fleet.telemetry("edge-1", telemetry, 1)
+    found = fleet.health("edge-1")
+    assert found
+    assert found.slots == (
+        SlotHealth("default", "digits", 3, 50, 0, 0, 900, 0, 0),
+        SlotHealth("audio", "sounds", 0, 0, 2, 0, 0, 4, 1),
+    )
+
+
 def test_an_agent_that_tells_nothing_of_its_machine_has_no_health_and_an_unknown_device_is_an_error(
     fleet: Fleet,
 ) -> None:
@@ -67,10 +81,15 @@ def test_what_makes_no_sense_is_not_kept(processor: float) -> None:
     senseless = told(temperature_c=float("nan"), processor=processor)
     senseless.queued_frames = 2**64 - 1
     senseless.latency_counts.extend([1] * 10_000)
+    for _ in range(100):
+        senseless.slots.add(slot="a\0" + "b" * 10_000, inferences=2**64 - 1)
     found = rules.read_health(senseless)
     assert found
     assert (found.processor, found.temperature_c, found.queued_frames) == (0.0, None, 2**63 - 1)
     assert len(found.latency_counts) == BUCKETS
+    assert len(found.slots) == rules.MAX_SLOTS
+    assert (found.slots[0].inferences, "\0" in found.slots[0].slot) == (2**63 - 1, False)
+    assert len(found.slots[0].slot) <= rules.MAX_VERSION_CHARACTERS
 
 
 def test_a_machine_without_a_sensor_has_no_temperature() -> None:

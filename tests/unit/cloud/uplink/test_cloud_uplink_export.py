@@ -123,6 +123,15 @@ def test_the_command_exports_from_the_database_it_is_given(database_url: str, tm
 
 
 @pytest.mark.usefixtures("database")
+def test_no_days_are_looked_for_that_are_still_to_come(database_url: str, tmp_path: Path) -> None:
+    begin = datetime.fromtimestamp(BEGIN_MS / 1000, UTC)
+    arguments = ["export", "--from", f"{begin:%Y-%m-%d}", "--to", "9999-12-31", "-o", str(tmp_path / "all.parquet")]
+    shown = CliRunner().invoke(results, [*arguments, "--database", database_url, "--json"])
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.stdout)["rows"] == 60
+
+
+@pytest.mark.usefixtures("database")
 def test_a_file_that_cannot_be_written_is_named(database_url: str, tmp_path: Path) -> None:
     arguments = ["export", "--from", "2024-10-01", "-o", str(tmp_path / "nowhere" / "x.parquet")]
     shown = CliRunner().invoke(results, [*arguments, "--database", database_url])

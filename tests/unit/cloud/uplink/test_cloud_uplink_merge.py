@@ -11,6 +11,7 @@ import pytest
 
 from cloud.uplink.entities import Fate, Outcome, ReceivedBatch
 from cloud.uplink.merge import SHARES, Merger, NotCommitted
+from protos.topics import MAX_BATCH_ROWS
 
 
 def batch(first_seq: int, count: int = 10, size: int = 10, stream: int = 1) -> ReceivedBatch:
@@ -45,6 +46,19 @@ def test_batches_are_committed_together_up_to_the_rows() -> None:
         await merger.run()
         assert commits.together == [[1, 11, 21], [31]]
         assert [o.result().watermark for o in outcomes] == [10, 20, 30, 40]
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_that_says_it_has_billions_of_rows_takes_no_more_room_than_one_may() -> None:
+    async def scenario() -> None:
+        commits = Commits()
+        merger = Merger(commits, rows=MAX_BATCH_ROWS + 20, wait_s=3600)
+        for stream, (first, count) in enumerate([(1, 10), (2, 2**32 - 1), (3, 10)]):
+            await merger.submit(batch(first, count, stream=stream))
+        merger.close()
+        await merger.run()
+        assert commits.together == [[1, 2, 3]]
 
     asyncio.run(scenario())
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,6 +31,7 @@ from cloud.uplink.questions import (
     latency_quantile_us,
 )
 from cloud.uplink.service import Ingest
+from protos.kit.columns import decode, encode
 
 DAY = 20_000
 BEGIN_MS = DAY * DAY_MS
@@ -114,6 +117,20 @@ def test_a_page_goes_on_where_the_last_ended_whatever_has_come_since(queries: Qu
 )
 def test_results_are_found_by_each_of_their_sides(queries: Queries, which: Which, count: int) -> None:
     assert len(every(queries, which, 7)) == count
+
+
+@pytest.mark.parametrize("confidence", [0.1, 0.6, 0.7, 0.9, 0.123456789])
+def test_a_result_is_found_by_the_confidence_that_it_is_shown_with(
+    queries: Queries, database: Database, confidence: float
+) -> None:
+    given = replace(decode(payload(1, [7]), 1), confidence=np.array([confidence], np.float32))
+    ingest = Ingest(database, known)
+    ingest.commit([batch(ingest.open("edge-3", 7), 1, encode(given), 1, device="edge-3")], BEGIN_MS)
+    (shown,) = queries.results(Which(device="edge-3")).results
+    assert shown.confidence == round(confidence, 8)
+    for asked in (confidence, shown.confidence):
+        for which in (Which(device="edge-3", min_confidence=asked), Which(device="edge-3", max_confidence=asked)):
+            assert queries.results(which).results == [shown]
 
 
 def test_a_result_has_its_names(queries: Queries) -> None:

@@ -157,6 +157,19 @@ def test_poison_is_set_aside_with_its_bytes_and_later_batches_flow(
         assert connection.execute(select(tables.quarantine.c.payload)).scalar_one() == data
 
 
+def test_poison_that_overlaps_is_kept_under_the_numbers_that_are_new(ingest: Ingest) -> None:
+    opened = ingest.open("edge-1", 7)
+    later = [batch(opened, 1, b"one", 4, previous=0), batch(opened, 1, b"two", 6, previous=0)]
+    ingest.commit([batch(opened, 1, payload(1, [1, 2]), 2), *later], NOW_MS)
+    kept = ingest.quarantined(10)
+    assert [(one.first_seq, one.count, ingest.quarantined_payload(one.id)) for one in kept] == [
+        (5, 2, b"two"),
+        (3, 2, b"one"),
+    ]
+    (audited,) = ingest.audit()
+    assert (audited.stored, audited.quarantined, audited.lost) == (2, 4, 0)
+
+
 def test_poison_without_usable_numbers_is_kept_once_however_often_it_comes(ingest: Ingest) -> None:
     opened = ingest.open("edge-1", 7)
     for _ in range(3):
