@@ -128,6 +128,8 @@ def _pod(run: Object, workshop: Workshop) -> Mapping[str, Any]:
     return {
         **account,
         "automountServiceAccountToken": False,
+        # In a release named littoral they would be LITTORAL_API_PORT and the like: settings that make no sense.
+        "enableServiceLinks": False,
         "restartPolicy": "Never",
         "subdomain": run.name,
         "nodeSelector": run.spec.get("nodeSelector", {}),

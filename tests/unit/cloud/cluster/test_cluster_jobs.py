@@ -172,3 +172,7 @@ def state(**given: Any) -> dict[str, Any]:
 )  # fmt: skip
 def test_a_pod_is_read_as_a_worker(found: dict[str, Any], expected: Worker) -> None:
     assert worker(found) == expected
+
+
+def test_services_of_the_release_are_no_settings_of_a_worker() -> None:
+    assert jobs.job(run(), WORKSHOP)["spec"]["template"]["spec"]["enableServiceLinks"] is False
