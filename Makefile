@@ -39,7 +39,7 @@ unit:  ## the pure rules and single rooms, in seconds
 	$(BIN)/python -m pytest tests/unit -n 2 $(ARGS)
 
 integration:  ## several rooms over a real broker and real gRPC
-	$(BIN)/python -m pytest tests/integration $(ARGS)
+	$(BIN)/python -m pytest tests/integration -n 2 --dist loadfile $(ARGS)
 
 e2e:  ## the whole loop in separate processes
 	$(BIN)/python -m pytest tests/e2e $(ARGS)
@@ -53,7 +53,7 @@ airgap: images  ## all that K3s needs to deploy without a network, as one archiv
 
 cluster: setup-cluster  ## real pods on a real Kubernetes of two nodes; as root, or as a user who may sudo
 	@[ "$$(id -u)" = 0 ] || sudo -v || true
-	$(BIN)/python -m pytest tests/cluster $(ARGS)
+	$(BIN)/python -m pytest tests/cluster -n 2 --dist loadgroup $(ARGS)
 
 bench:  ## run a benchmark: make bench NAME=training
 	$(BIN)/python -m benchmarks $(NAME) $(ARGS)
