@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from edge.foundation import sd_notify
+from edge.foundation import memory, sd_notify
 from edge.foundation.settings import FRAMES_SOCKET, EdgeSettings
 from edge.inference import local as local_ends
 from edge.inference.local import Ends
@@ -123,6 +123,7 @@ async def _work(rooms: Rooms, settings: EdgeSettings, stop: asyncio.Event) -> No
         async with asyncio.TaskGroup() as group:
             ends = local_ends.ends(settings, rooms.inference)
             tasks = [group.create_task(work, name=name) for name, work in _tasks(rooms, settings, ends).items()]
+            memory.tidy()
             log.info("agent ready", frames=str(frames), broker=settings.broker, uplink=settings.uplink)
             sd_notify.notify(sd_notify.READY)
             await stop.wait()

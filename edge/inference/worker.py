@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edge.foundation import memory
 from edge.inference.engine import BadModel, Engine
 from edge.inference.entities import Answers, Blueprint, Cost
 from edge.inference.messages import REQUEST, Kind, Message, parse_order
@@ -45,13 +46,14 @@ class BadAnswers(Exception):
 def main(arguments: Sequence[str]) -> None:
     """Load the model, say so, and answer until the agent has no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is the agent's to handle
-    connection, memory = socket.socket(fileno=int(arguments[0])), int(arguments[1])
+    memory.give_back()
+    connection, shared = socket.socket(fileno=int(arguments[0])), int(arguments[1])
     blueprint, layout = parse_order(arguments[2])
     if blueprint.background:
         step_back()
     limit(blueprint, layout)
     os.nice(blueprint.nice)  # before the interpreter starts its threads: they inherit it
-    slots = attach(memory, layout)
+    slots = attach(shared, layout)
     try:
         engine = Engine(blueprint.file, blueprint.variant, blueprint.preprocessing, blueprint.threads)
         cost = engine.measure()
@@ -60,6 +62,7 @@ def main(arguments: Sequence[str]) -> None:
         length = slots[0].put_result(text.encode())
         connection.sendall(Message(Kind.UNFIT, 0, length, (0, 0, 0)).packed())
         return
+    memory.tidy()
     connection.sendall(_ready(cost))
     while len(request := connection.recv(REQUEST.size, socket.MSG_WAITALL)) == REQUEST.size:
         number, count = REQUEST.unpack(request)
