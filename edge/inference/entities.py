@@ -159,7 +159,7 @@ class Limits:
 
     batch_frames: int = 1024
     latency_ms: float = 50.0
-    queue_frames: int = 4096
+    queue_frames: int = 3072
 
     def __post_init__(self) -> None:
         if not 0 < self.batch_frames <= MAX_BATCH_ROWS:
