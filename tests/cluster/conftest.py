@@ -13,21 +13,6 @@ import pytest
 from simulators.kubernetes import Cluster, NoKubernetes
 from simulators.kubernetes import cluster as made_cluster
 
-HERE = Path(__file__).parent
-
-
-TWO_NODES = ("fleet", "nodes")
-"""Folders of tests that need nodes."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side, all tests that need nodes share one process's cluster, and begin first: they take longest."""
-    for item in items:
-        if item.path.is_relative_to(HERE) and item.path.parent.name in TWO_NODES:
-            item.add_marker(pytest.mark.xdist_group("two nodes"))
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
-
 
 class Given:
     """A cluster that somebody else has made: what takes more than its API is skipped."""
