@@ -16,7 +16,7 @@ APART_BYTES = 32 * 1024
 def give_back() -> None:
     """Settle it before there are threads. Without effect where the C library is another than glibc.
 
-    glibc by itself keeps whatever a busy moment took, once in each thread's arena: 6 to 9 MB of an agent under load.
+    glibc by itself keeps whatever a busy moment took, once in each thread's arena.
     """
     with suppress(AttributeError, OSError):
         settle = ctypes.CDLL(None).mallopt

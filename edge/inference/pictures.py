@@ -42,9 +42,8 @@ def _pixels(data: bytes, dtype: np.dtype[np.generic]) -> NDArray[np.uint8]:
 def _of_array(data: bytes, dtype: np.dtype[np.generic]) -> NDArray[np.uint8]:
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (
-        Exception
-    ) as error:  # whatever numpy makes of a forged header: sizes beyond memory, brackets that never close
+    # Whatever numpy makes of a forged header: sizes beyond memory, brackets that never close.
+    except Exception as error:
         raise Unreadable(f"not a whole .npy file: {error}") from error
     if array.dtype.newbyteorder("=") != dtype.newbyteorder("="):
         raise Unreadable(f"an array of {array.dtype}: frames are {dtype.name}")
