@@ -201,7 +201,7 @@ class Fleet:
 
 
 def _whole(transaction: Transaction, found: Sequence[Device]) -> list[Device]:
-    cluster = nodes.known(transaction)
+    cluster = nodes.of(transaction, found)
     whole = alarms.with_alarms(transaction, measured.with_measured(transaction, found))
     return [rules.as_node(device, cluster.get(device.id)) for device in whole] if cluster else whole
 
