@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cloud.cluster.conditions import conditions
+from cloud.cluster.conditions import MOST_CHARACTERS, conditions, course
 from cloud.cluster.entities import GROUP, VERSION, Object, Phase, Refusal, Worker, Workshop
 from cloud.training.entities import Ending
 
@@ -16,7 +16,6 @@ CHECKPOINTS = "/checkpoints"
 DATA = "/data"
 INDEX = "batch.kubernetes.io/job-completion-index"
 JOB_NAME = "batch.kubernetes.io/job-name"
-MOST_CHARACTERS = 1024
 
 FAILURES: Sequence[Mapping[str, Any]] = [
     # Wrong usage, or refused for good: to repeat it changes nothing.
@@ -258,13 +257,4 @@ def _lines(text: str) -> Sequence[Mapping[str, Any]]:
 
 
 def _conditions(run: Object, phase: Phase, reason: str, message: str, now: str) -> Sequence[Mapping[str, Any]]:
-    return conditions(
-        {
-            "Ready": (phase is Phase.SUCCEEDED, reason, message),
-            "Reconciling": (phase in {Phase.PENDING, Phase.RUNNING}, reason, message),
-            "Stalled": (phase is Phase.FAILED, reason, message),
-        },
-        run.generation,
-        run.status,
-        now,
-    )
+    return conditions(course(phase, reason, message), run.generation, run.status, now)

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cloud.cluster.conditions import conditions
-from cloud.cluster.entities import Act, Begin, Object, Phase, Refusal, Tell, Wanted
+from cloud.cluster.conditions import conditions, course
+from cloud.cluster.entities import ENDED, Act, Begin, Object, Phase, Refusal, Tell, Wanted
 from cloud.rollouts.entities import (
     ACTIVE,
     Abort,
@@ -34,8 +34,6 @@ PHASES: Mapping[State, Phase] = {
     State.ABORTED: Phase.ABORTED,
     State.SUPERSEDED: Phase.ABORTED,  # by hand: our own are superseded only by a newer one
 }
-ON_ITS_WAY = frozenset({Phase.PENDING, Phase.PROGRESSING, Phase.PAUSED})
-STUCK = frozenset({Phase.FAILED, Phase.ABORTED})
 UID_DIGITS = 12
 
 # fmt: off
@@ -112,8 +110,7 @@ def farewell(wanted: Wanted, mine: Sequence[Overview]) -> Sequence[Tell]:
 
 def is_settled(thing: Object) -> bool:
     """Whether nothing can change any more while the spec stays as it is: its rollout has ended."""
-    ended = thing.status.get("phase") in {Phase.SUCCEEDED, Phase.FAILED, Phase.ABORTED}
-    return ended and thing.status.get("observedGeneration") == thing.generation
+    return thing.status.get("phase") in ENDED and thing.status.get("observedGeneration") == thing.generation
 
 
 def status(
@@ -130,15 +127,7 @@ def status(
         "message": message,
         **(_shown(shown) if shown else {}),
         "conditions": conditions(
-            {
-                "Accepted": accepted,
-                "Ready": (phase is Phase.SUCCEEDED, reason, message),
-                "Reconciling": (phase in ON_ITS_WAY, reason, message),
-                "Stalled": (phase in STUCK, reason, message),
-            },
-            thing.generation,
-            thing.status,
-            now,
+            {"Accepted": accepted, **course(phase, reason, message)}, thing.generation, thing.status, now
         ),
     }
 

@@ -97,6 +97,7 @@ def held(found: dict[str, object]) -> dict[str, str]:
         (State.SUCCEEDED, "Succeeded", "Ready"),
         (State.FAILED, "Failed", "Stalled"),
         (State.ABORTED, "Aborted", "Stalled"),
+        (State.SUPERSEDED, "Aborted", "Stalled"),
     ],
 )
 def test_the_phase_is_the_rollouts_and_one_condition_of_three_holds(state: State, phase: str, holds: str) -> None:
