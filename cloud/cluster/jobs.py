@@ -13,22 +13,20 @@ from cloud.training.entities import Ending
 PORT = 2222
 USER = 10001
 CHECKPOINTS = "/checkpoints"
-DATA = "/data"
 INDEX = "batch.kubernetes.io/job-completion-index"
 JOB_NAME = "batch.kubernetes.io/job-name"
+USAGE = 2
+"""Exit code of a command that was called wrongly."""
 
 FAILURES: Sequence[Mapping[str, Any]] = [
     # Wrong usage, or refused for good: to repeat it changes nothing.
-    {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2, 65]}},
+    {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [USAGE, Ending.REFUSED.value]}},
     # It lost another worker: what counts is how that one ended.
-    {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [75]}},
+    {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [Ending.PEER_LOST.value]}},
     # Its node is drained: no fault of the training.
     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
 ]
-"""What a worker's end means for the Job, the first that fits; backoffLimit counts any other failure.
-
-The exit codes are those of `littoral train-worker`.
-"""
+"""What a worker's end means for the Job, the first that fits; backoffLimit counts any other failure."""
 
 
 def service(run: Object) -> Mapping[str, Any]:
