@@ -119,9 +119,7 @@ class Rollouts:
                 if known := store.get(transaction, rollout.id):
                     return known
                 for former in owned.replaces:
-                    self._tell(
-                        transaction, _found(store.get(transaction, former), former), [Replaced(rollout.id)], now_ms
-                    )
+                    self._tell(transaction, _found(transaction, former), [Replaced(rollout.id)], now_ms)
             return self._tell(transaction, store.add(transaction, rollout), [*held, Started()], now_ms)
 
     def list(self, limit: int = 100) -> Sequence[Overview]:
@@ -142,7 +140,7 @@ class Rollouts:
     def get(self, rollout: str) -> Rollout:
         """One rollout. Raises UnknownRollout."""
         with self._database.reading() as transaction:
-            return _found(store.get(transaction, rollout), rollout)
+            return _found(transaction, rollout)
 
     def abort(self, rollout: str, now_ms: int) -> Rollout:
         """End it, and give everyone back what was before. Raises UnknownRollout, IllegalEvent."""
@@ -163,7 +161,7 @@ class Rollouts:
         """
         with self._database.transaction() as transaction:
             _check_lease(transaction, lease)
-            return self._tell(transaction, _found(store.get(transaction, rollout), rollout), [wish], now_ms)
+            return self._tell(transaction, _found(transaction, rollout), [wish], now_ms)
 
     # What the controller does.
 
@@ -273,10 +271,10 @@ def _planned(name: str, version: ModelVersion, request: Request, chosen: Sequenc
     )
 
 
-def _found(rollout: Rollout | None, name: str) -> Rollout:
-    if rollout is None:
-        raise UnknownRollout(f"there is no rollout {name!r}")
-    return rollout
+def _found(transaction: Transaction, rollout: str) -> Rollout:
+    if (found := store.get(transaction, rollout)) is None:
+        raise UnknownRollout(f"there is no rollout {rollout!r}")
+    return found
 
 
 def _check_lease(transaction: Transaction, lease: Lease | None) -> None:
