@@ -82,7 +82,7 @@ def prefix(uid: str) -> str:
 
 
 def current(wanted: Wanted, mine: Sequence[Overview]) -> Overview | None:
-    """The rollout of what is wanted; None: it is to be begun. mine: the object's rollouts, the newest first."""
+    """The rollout of what is wanted; None: it is to be begun. mine: as for `acts`."""
     if not mine:
         return None
     newest = mine[0].rollout
@@ -91,7 +91,7 @@ def current(wanted: Wanted, mine: Sequence[Overview]) -> Overview | None:
 
 
 def acts(uid: str, wanted: Wanted, mine: Sequence[Overview]) -> Sequence[Act]:
-    """What is to be done now for an object, in this order. mine: its rollouts, the newest first."""
+    """What is to be done now for an object, in this order. mine: its active rollouts and its newest, that first."""
     now = current(wanted, mine)
     if wanted.paused:
         return [*_pauses(mine), *_amends(wanted, now)]

@@ -40,7 +40,6 @@ from cloud.rollouts.entities import (
     Wish,
 )
 
-MOST_NAMED = 1000
 CLOCKS_APART_MS = 60_000
 """How far the clocks of two processes of the cloud may differ before a device that joins meanwhile is overlooked."""
 
@@ -127,10 +126,13 @@ class Rollouts:
         with self._database.reading() as transaction:
             return store.overviews(transaction, limit)
 
-    def named(self, prefix: str) -> Sequence[Overview]:
-        """The rollouts whose ids begin so, the newest first, without their members."""
+    def standing(self, prefix: str) -> Sequence[Overview]:
+        """Of the rollouts whose ids begin so those that are active, and the newest whatever became of it.
+
+        The newest first, without their members: what ended long ago is not counted at each look.
+        """
         with self._database.reading() as transaction:
-            return store.overviews(transaction, MOST_NAMED, prefix)
+            return store.standing(transaction, prefix)
 
     def counts(self) -> Mapping[State, int]:
         """How many rollouts are in which state; states that none is in are left out."""
