@@ -44,13 +44,8 @@ class Cluster:
 
     def missing_kinds(self) -> Sequence[str]:
         """Those of our kinds that the API server does not serve (yet)."""
-        try:
-            found = self._custom.get_api_resources(GROUP, VERSION, _request_timeout=TIMEOUT_S)
-        except ApiException as error:
-            if error.status != NOT_FOUND:
-                raise
-            return [ROLLOUTS, GROUPS, RUNS]
-        served = {one.name for one in found.resources}
+        found = _found(self._custom.get_api_resources, GROUP, VERSION)
+        served = {one.name for one in found.resources} if found else set()
         return [kind for kind in (ROLLOUTS, GROUPS, RUNS) if kind not in served]
 
     def nodes(self) -> Sequence[Mapping[str, Any]]:
@@ -65,26 +60,16 @@ class Cluster:
 
     def group_labels(self, namespace: str, name: str) -> Mapping[str, str]:
         """What a DeviceGroup selects by. Raises NoSuchGroup."""
-        try:
-            found = self._custom.get_namespaced_custom_object(
-                GROUP, VERSION, namespace, GROUPS, name, _request_timeout=TIMEOUT_S
-            )
-        except ApiException as error:
-            if error.status != NOT_FOUND:
-                raise
-            raise NoSuchGroup(f"there is no DeviceGroup {name!r} in namespace {namespace!r}") from error
+        found = _found(self._custom.get_namespaced_custom_object, GROUP, VERSION, namespace, GROUPS, name)
+        if found is None:
+            raise NoSuchGroup(f"there is no DeviceGroup {name!r} in namespace {namespace!r}")
         labels: Mapping[str, str] = found["spec"]["selector"]["matchLabels"]
         return labels
 
     def job(self, namespace: str, name: str) -> Mapping[str, Any] | None:
         """A Job; None: there is none of this name."""
-        try:
-            found = self._batch.read_namespaced_job(name, namespace, _request_timeout=TIMEOUT_S)
-        except ApiException as error:
-            if error.status != NOT_FOUND:
-                raise
-            return None
-        return self._plain(found)
+        found = _found(self._batch.read_namespaced_job, name, namespace)
+        return None if found is None else self._plain(found)
 
     def create_job(self, manifest: Mapping[str, Any]) -> None:
         """Make a Job, unless there is one of its name."""
@@ -130,6 +115,16 @@ def _configuration() -> Configuration:
     except config.ConfigException:
         config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=made)
     return made
+
+
+def _found(read: Any, *arguments: str) -> Any:  # noqa: ANN401 - the client has no types
+    """What the API server has there; None: nothing."""
+    try:
+        return read(*arguments, _request_timeout=TIMEOUT_S)
+    except ApiException as error:
+        if error.status != NOT_FOUND:
+            raise
+        return None
 
 
 def _made(create: Any, manifest: Mapping[str, Any]) -> None:  # noqa: ANN401 - the client has no types

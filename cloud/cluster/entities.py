@@ -31,6 +31,10 @@ class Phase(StrEnum):
     ABORTED = "Aborted"
 
 
+ENDED = frozenset({Phase.SUCCEEDED, Phase.FAILED, Phase.ABORTED})
+"""Nothing more happens to an object in one of these while its spec stays as it is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Object:
     """One of our objects. uid: of this one, and of no other that bears its name later. generation: of its spec."""

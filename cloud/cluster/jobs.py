@@ -6,30 +6,27 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cloud.cluster.conditions import conditions
+from cloud.cluster.conditions import MOST_CHARACTERS, conditions, course
 from cloud.cluster.entities import GROUP, VERSION, Object, Phase, Refusal, Worker, Workshop
 from cloud.training.entities import Ending
 
 PORT = 2222
 USER = 10001
 CHECKPOINTS = "/checkpoints"
-DATA = "/data"
 INDEX = "batch.kubernetes.io/job-completion-index"
 JOB_NAME = "batch.kubernetes.io/job-name"
-MOST_CHARACTERS = 1024
+USAGE = 2
+"""Exit code of a command that was called wrongly."""
 
 FAILURES: Sequence[Mapping[str, Any]] = [
     # Wrong usage, or refused for good: to repeat it changes nothing.
-    {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2, 65]}},
+    {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [USAGE, Ending.REFUSED.value]}},
     # It lost another worker: what counts is how that one ended.
-    {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [75]}},
+    {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [Ending.PEER_LOST.value]}},
     # Its node is drained: no fault of the training.
     {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
 ]
-"""What a worker's end means for the Job, the first that fits; backoffLimit counts any other failure.
-
-The exit codes are those of `littoral train-worker`.
-"""
+"""What a worker's end means for the Job, the first that fits; backoffLimit counts any other failure."""
 
 
 def service(run: Object) -> Mapping[str, Any]:
@@ -258,13 +255,4 @@ def _lines(text: str) -> Sequence[Mapping[str, Any]]:
 
 
 def _conditions(run: Object, phase: Phase, reason: str, message: str, now: str) -> Sequence[Mapping[str, Any]]:
-    return conditions(
-        {
-            "Ready": (phase is Phase.SUCCEEDED, reason, message),
-            "Reconciling": (phase in {Phase.PENDING, Phase.RUNNING}, reason, message),
-            "Stalled": (phase is Phase.FAILED, reason, message),
-        },
-        run.generation,
-        run.status,
-        now,
-    )
+    return conditions(course(phase, reason, message), run.generation, run.status, now)

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cloud.cluster.conditions import conditions
-from cloud.cluster.entities import Act, Begin, Object, Phase, Refusal, Tell, Wanted
+from cloud.cluster.conditions import conditions, course
+from cloud.cluster.entities import ENDED, Act, Begin, Object, Phase, Refusal, Tell, Wanted
 from cloud.rollouts.entities import (
     ACTIVE,
     Abort,
@@ -34,8 +34,6 @@ PHASES: Mapping[State, Phase] = {
     State.ABORTED: Phase.ABORTED,
     State.SUPERSEDED: Phase.ABORTED,  # by hand: our own are superseded only by a newer one
 }
-ON_ITS_WAY = frozenset({Phase.PENDING, Phase.PROGRESSING, Phase.PAUSED})
-STUCK = frozenset({Phase.FAILED, Phase.ABORTED})
 UID_DIGITS = 12
 
 # fmt: off
@@ -84,7 +82,7 @@ def prefix(uid: str) -> str:
 
 
 def current(wanted: Wanted, mine: Sequence[Overview]) -> Overview | None:
-    """The rollout of what is wanted; None: it is to be begun. mine: the object's rollouts, the newest first."""
+    """The rollout of what is wanted; None: it is to be begun. mine: as for `acts`."""
     if not mine:
         return None
     newest = mine[0].rollout
@@ -93,7 +91,7 @@ def current(wanted: Wanted, mine: Sequence[Overview]) -> Overview | None:
 
 
 def acts(uid: str, wanted: Wanted, mine: Sequence[Overview]) -> Sequence[Act]:
-    """What is to be done now for an object, in this order. mine: its rollouts, the newest first."""
+    """What is to be done now for an object, in this order. mine: its active rollouts and its newest, that first."""
     now = current(wanted, mine)
     if wanted.paused:
         return [*_pauses(mine), *_amends(wanted, now)]
@@ -112,8 +110,7 @@ def farewell(wanted: Wanted, mine: Sequence[Overview]) -> Sequence[Tell]:
 
 def is_settled(thing: Object) -> bool:
     """Whether nothing can change any more while the spec stays as it is: its rollout has ended."""
-    ended = thing.status.get("phase") in {Phase.SUCCEEDED, Phase.FAILED, Phase.ABORTED}
-    return ended and thing.status.get("observedGeneration") == thing.generation
+    return thing.status.get("phase") in ENDED and thing.status.get("observedGeneration") == thing.generation
 
 
 def status(
@@ -130,15 +127,7 @@ def status(
         "message": message,
         **(_shown(shown) if shown else {}),
         "conditions": conditions(
-            {
-                "Accepted": accepted,
-                "Ready": (phase is Phase.SUCCEEDED, reason, message),
-                "Reconciling": (phase in ON_ITS_WAY, reason, message),
-                "Stalled": (phase in STUCK, reason, message),
-            },
-            thing.generation,
-            thing.status,
-            now,
+            {"Accepted": accepted, **course(phase, reason, message)}, thing.generation, thing.status, now
         ),
     }
 

@@ -15,7 +15,7 @@ from kubernetes import config
 from kubernetes.client import ApiException, CustomObjectsApi
 from urllib3.exceptions import HTTPError
 
-from cloud.cluster.entities import GROUP, RUNS, VERSION, Phase
+from cloud.cluster.entities import ENDED, GROUP, RUNS, VERSION, Phase
 
 TIMEOUT_S = 10
 LOOK_S = 1.0
@@ -45,7 +45,7 @@ class Course:
     @property
     def has_ended(self) -> bool:
         """Whether nothing more will happen."""
-        return self.phase in (Phase.SUCCEEDED, Phase.FAILED)
+        return self.phase in ENDED
 
 
 def course(run: Mapping[str, Any]) -> Course:

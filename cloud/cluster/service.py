@@ -56,7 +56,7 @@ class ModelRollouts:
             self._tell(thing, act, lease, now_ms)
 
     def _mine(self, thing: Object) -> Sequence[Overview]:
-        return self._rollouts.named(rules.prefix(thing.uid))
+        return self._rollouts.standing(rules.prefix(thing.uid))
 
     def _carry_out(self, thing: Object, wanted: Wanted, act: Act, lease: Lease, now_ms: int) -> Refusal | None:
         match act:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -23,7 +23,13 @@ def put(connection: Connection, table: Table, rows: Mapping[str, Mapping[str, An
     left = iter(rows)
     while some := list(islice(left, AT_ONCE)):
         known = connection.execute(select(devices.c.id).where(devices.c.id.in_(some))).scalars()
-        if values := [{"device": device, **rows[device]} for device in known]:
-            adding = _INSERTS[connection.dialect.name](table)
-            new = {name: adding.excluded[name] for name in values[0] if name != "device"}
-            connection.execute(adding.on_conflict_do_update(index_elements=["device"], set_=new), values)
+        write(connection, table, [{"device": device, **rows[device]} for device in known])
+
+
+def write(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows over the former ones of the same devices, whether or not those have reported."""
+    if not rows:
+        return
+    adding = _INSERTS[connection.dialect.name](table)
+    new = {name: adding.excluded[name] for name in rows[0] if name != "device"}
+    connection.execute(adding.on_conflict_do_update(index_elements=["device"], set_=new), rows)

@@ -5,11 +5,13 @@ A node may be known before its device reports, and after it was forgotten: no fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Connection, Row, String, Table, insert, select, update
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Connection, Row, String, Table, select
 
-from cloud.fleet.entities import Node, NodeState
+from cloud.fleet import newest
+from cloud.fleet.entities import Device, Node, NodeState
 from cloud.foundation.database import metadata
 
 nodes = Table(
@@ -25,26 +27,23 @@ nodes = Table(
 
 def known(connection: Connection) -> dict[str, Node]:
     """Every node that was ever told of, by its device."""
-    return {row.device: _node(row) for row in connection.execute(select(nodes))}
+    return _nodes(_rows(connection, None))
 
 
 def get(connection: Connection, device: str) -> Node | None:
     """One node; None: it was never told of."""
-    row = connection.execute(select(nodes).where(nodes.c.device == device)).one_or_none()
-    return _node(row) if row else None
+    return _nodes(_rows(connection, [device])).get(device)
 
 
-def put(connection: Connection, told: Iterable[Node], now_ms: int) -> None:
+def of(connection: Connection, found: Sequence[Device]) -> dict[str, Node]:
+    """The nodes that these devices are, by device."""
+    return _nodes(_rows(connection, None if len(found) > 1 else [device.id for device in found]))
+
+
+def put(connection: Connection, told: Sequence[Node], now_ms: int) -> None:
     """Write nodes over what was told of them before."""
-    for node in told:
-        there = nodes.c.device == node.device
-        former = connection.execute(select(nodes).where(there)).one_or_none()
-        values = _values(node)
-        if former is None:
-            connection.execute(insert(nodes).values(values | {"labelled_ms": now_ms}))
-        else:
-            relabelled = {} if former.labels == values["labels"] else {"labelled_ms": now_ms}
-            connection.execute(update(nodes).where(there).values(values | relabelled))
+    former = _rows(connection, None if len(told) > 1 else [node.device for node in told])
+    newest.write(connection, nodes, [_values(node, former.get(node.device), now_ms) for node in told])
 
 
 def closed(connection: Connection) -> frozenset[str]:
@@ -53,14 +52,25 @@ def closed(connection: Connection) -> frozenset[str]:
     return frozenset(row.device for row in connection.execute(wanted) if _node(row).is_closed)
 
 
-def _node(row: Row[tuple[object, ...]]) -> Node:
+def _rows(connection: Connection, only: Collection[str] | None) -> Mapping[str, Row[Any]]:
+    wanted = select(nodes) if only is None else select(nodes).where(nodes.c.device.in_(only))
+    return {row.device: row for row in connection.execute(wanted)}
+
+
+def _nodes(rows: Mapping[str, Row[Any]]) -> dict[str, Node]:
+    return {device: _node(row) for device, row in rows.items()}
+
+
+def _node(row: Row[Any]) -> Node:
     return Node(row.device, row.labels, NodeState(row.state), row.cordoned)
 
 
-def _values(node: Node) -> dict[str, object]:
+def _values(node: Node, former: Row[Any] | None, now_ms: int) -> dict[str, object]:
+    labels = dict(node.labels)
     return {
         "device": node.device,
-        "labels": dict(node.labels),
+        "labels": labels,
+        "labelled_ms": former.labelled_ms if former and former.labels == labels else now_ms,
         "state": node.state.value,
         "cordoned": node.cordoned,
     }

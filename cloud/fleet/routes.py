@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -147,18 +149,14 @@ def router(fleet: Fleet) -> APIRouter:
     @routes.get("/devices/{device}", response_model=DeviceView)
     def get_device(device: str) -> dict[str, Any]:
         """One device."""
-        try:
+        with _known(device):
             return device_json(fleet.device(device))
-        except UnknownDevice as error:
-            raise _unknown(device) from error
 
     @routes.get("/devices/{device}/health", response_model=HealthView)
     def get_health(device: str) -> dict[str, Any]:
         """How a device and its machine were when it told last."""
-        try:
+        with _known(device):
             found = fleet.health(device)
-        except UnknownDevice as error:
-            raise _unknown(device) from error
         if found is None:
             raise HTTPException(404, f"device {device!r} has told nothing of its health yet")
         return asdict(found) | {"latency_bounds_us": BOUNDS_US}
@@ -166,10 +164,8 @@ def router(fleet: Fleet) -> APIRouter:
     @routes.delete("/devices/{device}", status_code=204)
     def forget_device(device: str) -> None:
         """Forget a device's key, so that one that was set up anew may take its name."""
-        try:
+        with _known(device):
             fleet.forget(device)
-        except UnknownDevice as error:
-            raise _unknown(device) from error
 
     @routes.get("/receipts", response_model=list[ReceiptView])
     def list_receipts(
@@ -242,5 +238,12 @@ def _telemetry_json(telemetry: DeviceTelemetry) -> dict[str, Any]:
     }
 
 
-def _unknown(device: str) -> HTTPException:
-    return HTTPException(404, f"no device {device!r} has reported: GET /api/v1/devices lists those that have")
+@contextmanager
+def _known(device: str) -> Iterator[None]:
+    """A device that has not reported is one that is not there."""
+    try:
+        yield
+    except UnknownDevice as error:
+        raise HTTPException(
+            404, f"no device {device!r} has reported: GET /api/v1/devices lists those that have"
+        ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 
-from cloud.fleet import alarms, health, measured, nodes, rules, store
+from cloud.fleet import alarms, health, labels, measured, nodes, rules, store
 from cloud.fleet.entities import (
     BadReceipt,
     BadReport,
@@ -186,7 +186,7 @@ class Fleet:
         self, transaction: Transaction, since_ms: int, slot: str = DEFAULT_SLOT
     ) -> list[tuple[str, Mapping[str, str]]]:
         """Devices with this slot that came, or changed their labels or slots, since then: id and labels."""
-        found = store.labelled_since(transaction, since_ms, slot)
+        found = labels.since(transaction, since_ms, slot)
         return [(one.device, rules.labels_of(one.reported, one.of_node)) for one in found]
 
     def closed(self, transaction: Transaction) -> frozenset[str]:
@@ -196,12 +196,12 @@ class Fleet:
     def labels(self) -> dict[str, Mapping[str, str]]:
         """The labels of every device, by id, whatever slots it has."""
         with self._database.reading() as connection:
-            found = store.all_labels(connection)
+            found = labels.every(connection)
         return {one.device: rules.labels_of(one.reported, one.of_node) for one in found}
 
 
 def _whole(transaction: Transaction, found: Sequence[Device]) -> list[Device]:
-    cluster = nodes.known(transaction)
+    cluster = nodes.of(transaction, found)
     whole = alarms.with_alarms(transaction, measured.with_measured(transaction, found))
     return [rules.as_node(device, cluster.get(device.id)) for device in whole] if cluster else whole
 

@@ -25,7 +25,6 @@ from sqlalchemy import (
     and_,
     delete,
     insert,
-    or_,
     select,
     update,
 )
@@ -37,7 +36,6 @@ from cloud.fleet.entities import (
     Device,
     DeviceTelemetry,
     Known,
-    Labels,
     Outcome,
     Receipt,
     Reported,
@@ -45,7 +43,6 @@ from cloud.fleet.entities import (
     Standing,
     UpdateState,
 )
-from cloud.fleet.nodes import nodes
 from cloud.foundation.database import metadata
 
 devices = Table(
@@ -221,19 +218,6 @@ def get_device(connection: Connection, device: str) -> Device | None:
     return next(iter(_with_slots(connection, rows, slots.c.device == device)), None)
 
 
-def labelled_since(connection: Connection, since_ms: int, slot: str) -> list[Labels]:
-    """Devices with this slot that are new, or have new labels or slots, since then."""
-    has_slot = and_(slots.c.device == devices.c.id, slots.c.slot == slot)
-    news = or_(devices.c.labelled_ms >= since_ms, nodes.c.labelled_ms >= since_ms)
-    wanted = _labels().join(slots, has_slot).where(news, devices.c.public_key != b"")
-    return [Labels(*row) for row in connection.execute(wanted.order_by(devices.c.id))]
-
-
-def all_labels(connection: Connection) -> list[Labels]:
-    """The labels of every device."""
-    return [Labels(*row) for row in connection.execute(_labels())]
-
-
 def get_desired(connection: Connection, device: str, slot: str) -> Desired | None:
     """The newest deployment of a slot."""
     wanted = select(desired).where(desired.c.device == device, desired.c.slot == slot)
@@ -357,11 +341,6 @@ def list_receipts(connection: Connection, outcome: Outcome | None, device: str |
         wanted = wanted.where(receipts.c.device == device)
     found = connection.execute(wanted.order_by(receipts.c.id.desc()).limit(limit))
     return [Receipt(**{**row, "outcome": Outcome(row["outcome"])}) for row in found.mappings()]
-
-
-def _labels() -> Select[Any]:
-    wanted = select(devices.c.id, devices.c.labels, nodes.c.labels)
-    return wanted.join_from(devices, nodes, nodes.c.device == devices.c.id, isouter=True)
 
 
 def _devices() -> Select[Any]:

@@ -40,7 +40,6 @@ from cloud.rollouts.entities import (
     Wish,
 )
 
-MOST_NAMED = 1000
 CLOCKS_APART_MS = 60_000
 """How far the clocks of two processes of the cloud may differ before a device that joins meanwhile is overlooked."""
 
@@ -119,9 +118,7 @@ class Rollouts:
                 if known := store.get(transaction, rollout.id):
                     return known
                 for former in owned.replaces:
-                    self._tell(
-                        transaction, _found(store.get(transaction, former), former), [Replaced(rollout.id)], now_ms
-                    )
+                    self._tell(transaction, _found(transaction, former), [Replaced(rollout.id)], now_ms)
             return self._tell(transaction, store.add(transaction, rollout), [*held, Started()], now_ms)
 
     def list(self, limit: int = 100) -> Sequence[Overview]:
@@ -129,10 +126,13 @@ class Rollouts:
         with self._database.reading() as transaction:
             return store.overviews(transaction, limit)
 
-    def named(self, prefix: str) -> Sequence[Overview]:
-        """The rollouts whose ids begin so, the newest first, without their members."""
+    def standing(self, prefix: str) -> Sequence[Overview]:
+        """Of the rollouts whose ids begin so those that are active, and the newest whatever became of it.
+
+        The newest first, without their members: what ended long ago is not counted at each look.
+        """
         with self._database.reading() as transaction:
-            return store.overviews(transaction, MOST_NAMED, prefix)
+            return store.standing(transaction, prefix)
 
     def counts(self) -> Mapping[State, int]:
         """How many rollouts are in which state; states that none is in are left out."""
@@ -142,7 +142,7 @@ class Rollouts:
     def get(self, rollout: str) -> Rollout:
         """One rollout. Raises UnknownRollout."""
         with self._database.reading() as transaction:
-            return _found(store.get(transaction, rollout), rollout)
+            return _found(transaction, rollout)
 
     def abort(self, rollout: str, now_ms: int) -> Rollout:
         """End it, and give everyone back what was before. Raises UnknownRollout, IllegalEvent."""
@@ -163,7 +163,7 @@ class Rollouts:
         """
         with self._database.transaction() as transaction:
             _check_lease(transaction, lease)
-            return self._tell(transaction, _found(store.get(transaction, rollout), rollout), [wish], now_ms)
+            return self._tell(transaction, _found(transaction, rollout), [wish], now_ms)
 
     # What the controller does.
 
@@ -273,10 +273,10 @@ def _planned(name: str, version: ModelVersion, request: Request, chosen: Sequenc
     )
 
 
-def _found(rollout: Rollout | None, name: str) -> Rollout:
-    if rollout is None:
-        raise UnknownRollout(f"there is no rollout {name!r}")
-    return rollout
+def _found(transaction: Transaction, rollout: str) -> Rollout:
+    if (found := store.get(transaction, rollout)) is None:
+        raise UnknownRollout(f"there is no rollout {rollout!r}")
+    return found
 
 
 def _check_lease(transaction: Transaction, lease: Lease | None) -> None:

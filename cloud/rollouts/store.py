@@ -17,6 +17,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     Row,
+    Select,
     String,
     Table,
     bindparam,
@@ -155,17 +156,17 @@ def with_members(connection: Connection, rollout: Rollout) -> Rollout:
     return replace(rollout, members={row.device: _member(row) for row in connection.execute(wanted)})
 
 
-def overviews(connection: Connection, limit: int, prefix: str = "") -> list[Overview]:
-    """Rollouts, the newest first, each with the tallies of its waves and without its members; those that begin so."""
-    wanted = select(rollouts).order_by(rollouts.c.number.desc()).limit(limit)
-    named = wanted.where(rollouts.c.id.startswith(prefix, autoescape=True)) if prefix else wanted
-    found = connection.execute(named).all()
-    tallies = {row.number: [Counter[MemberState]() for _ in range(row.waves)] for row in found}
-    m = members.c
-    counted = select(m.rollout, m.wave, m.state, func.count()).where(m.rollout.in_(list(tallies)))
-    for number, wave, state, count in connection.execute(counted.group_by(m.rollout, m.wave, m.state)):
-        tallies[number][wave][MemberState(state)] = count
-    return [Overview(_header(row), tuple(tallies[row.number])) for row in found]
+def overviews(connection: Connection, limit: int) -> list[Overview]:
+    """Rollouts, the newest first, each with the tallies of its waves and without its members."""
+    return _overviews(connection, select(rollouts).limit(limit))
+
+
+def standing(connection: Connection, prefix: str) -> list[Overview]:
+    """Of the rollouts whose ids begin so those that are active, and the newest, as overviews."""
+    named = rollouts.c.id.startswith(prefix, autoescape=True)
+    newest = select(func.max(rollouts.c.number)).where(named).scalar_subquery()
+    active = rollouts.c.state.in_([state.value for state in ACTIVE])
+    return _overviews(connection, select(rollouts).where(named, or_(active, rollouts.c.number == newest)))
 
 
 def get_lease(connection: Connection, *, lock: bool = False) -> Lease | None:
@@ -239,3 +240,13 @@ def _member(row: Row[Any]) -> Member:
             row.former_generation, row.former_model, row.former_version, row.former_manifest, row.former_rollout
         ),
     )
+
+
+def _overviews(connection: Connection, wanted: Select[Any]) -> list[Overview]:
+    found = connection.execute(wanted.order_by(rollouts.c.number.desc())).all()
+    tallies = {row.number: [Counter[MemberState]() for _ in range(row.waves)] for row in found}
+    m = members.c
+    counted = select(m.rollout, m.wave, m.state, func.count()).where(m.rollout.in_(list(tallies)))
+    for number, wave, state, count in connection.execute(counted.group_by(m.rollout, m.wave, m.state)):
+        tallies[number][wave][MemberState(state)] = count
+    return [Overview(_header(row), tuple(tallies[row.number])) for row in found]

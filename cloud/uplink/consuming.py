@@ -14,13 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from cloud.uplink.questions import Found, InvalidQuestion
+from cloud.uplink.questions import Found, InvalidQuestion, is_position
 
 MAX_STREAMS = 100
 """Streams that one reading hands out of, at most: the word that acknowledges it stays short."""
-
-_LARGEST = 2**63
-_LARGEST_ID = 2**31
 
 
 class UnknownConsumer(Exception):
@@ -86,14 +83,9 @@ def from_word(word: str) -> dict[int, int]:
         positions = dict(pairs)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidQuestion(_NO_ACK) from error
-    if not 0 < len(positions) <= MAX_STREAMS or not all(_is_position(*pair) for pair in positions.items()):
+    if not 0 < len(positions) <= MAX_STREAMS or not all(is_position(*pair) for pair in positions.items()):
         raise InvalidQuestion(_NO_ACK)
     return positions
 
 
 _NO_ACK = "this acknowledges nothing: give the `ack` of a reading, unchanged"
-
-
-def _is_position(stream: object, seq: object) -> bool:
-    """Whether both fit into their columns."""
-    return type(stream) is int and 0 <= stream < _LARGEST_ID and type(seq) is int and 0 <= seq < _LARGEST

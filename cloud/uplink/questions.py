@@ -145,19 +145,25 @@ def from_cursor(cursor: str) -> Place:
         numbers = json.loads(base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True))
     except (ValueError, RecursionError) as error:
         raise InvalidQuestion(_NO_CURSOR.format(cursor[:64])) from error
-    if not (isinstance(numbers, list) and len(numbers) == 3 and all(map(_is_key, numbers))):  # noqa: PLR2004 - a key
+    if not (isinstance(numbers, list) and len(numbers) == 3 and _is_place(*numbers)):  # noqa: PLR2004 - a key
         raise InvalidQuestion(_NO_CURSOR.format(cursor[:64]))
-    place = Place(*numbers)
-    if place.stream >= _LARGEST_ID:
-        raise InvalidQuestion(_NO_CURSOR.format(cursor[:64]))
-    return place
+    return Place(*numbers)
 
 
 _NO_CURSOR = "cursor {!r} is none that a page ended with: ask for the first page, without one"
 
 
-def _is_key(number: object) -> bool:
-    return type(number) is int and 0 <= number < _LARGEST
+def is_position(stream: object, seq: object) -> bool:
+    """Whether both fit into their columns."""
+    return _is_below(_LARGEST_ID, stream) and _is_below(_LARGEST, seq)
+
+
+def _is_place(received_ms: object, stream: object, seq: object) -> bool:
+    return _is_below(_LARGEST, received_ms) and is_position(stream, seq)
+
+
+def _is_below(bound: int, number: object) -> bool:
+    return type(number) is int and 0 <= number < bound
 
 
 def latency_quantile_us(counts: Sequence[int], q: float) -> float | None:

@@ -49,6 +49,15 @@ def test_a_node_that_says_the_same_or_is_cordoned_is_no_news_of_labels(world: Wo
     assert labelled_since(world, world.now_ms + 1000) == {}
 
 
+def test_of_several_nodes_only_the_one_with_new_labels_is_news(world: World) -> None:
+    world.fleet.take_nodes([Node("edge-1", {"zone": "north"}), Node("edge-2", {"zone": "north"})], world.now_ms)
+    later_ms = world.now_ms + 1000
+    told = [Node("edge-1", {"zone": "north"}, cordoned=True), Node("edge-2", {"zone": "south"})]
+    world.fleet.take_nodes(told, later_ms)
+    assert labelled_since(world, later_ms) == {"edge-2": {"site": "a", "zone": "south"}}
+    assert [device.node for device in world.fleet.devices()] == told
+
+
 def test_a_node_is_known_before_its_device_reports(world: World) -> None:
     world.fleet.take_node(Node("edge-9", {"zone": "north"}), world.now_ms)
     assert [device.id for device in world.fleet.devices()] == ["edge-1", "edge-2"]

@@ -51,10 +51,22 @@ def test_begun_under_the_same_id_again_it_is_the_one_that_there_is(world: World)
     assert len(world.rollouts.list()) == 1
 
 
+def standing(world: World, prefix: str) -> list[str]:
+    return [one.rollout.id for one in world.rollouts.standing(prefix)]
+
+
 def test_rollouts_are_found_by_how_their_ids_begin(world: World) -> None:
     for name in ("k-a_c-1", "k-abc-1", "k-a_c-2"):
         begin(world, name)
-    assert [one.rollout.id for one in world.rollouts.named("k-a_c-")] == ["k-a_c-2", "k-a_c-1"]
+    assert standing(world, "k-a_c-") == ["k-a_c-2", "k-a_c-1"]
+
+
+def test_of_those_that_have_ended_only_the_newest_is_found(world: World) -> None:
+    for name in ("k-1", "k-2"):
+        world.rollouts.abort(begin(world, name).id, world.now_ms)
+    assert standing(world, "k-") == ["k-2"]
+    begin(world, "k-3")
+    assert standing(world, "k-") == ["k-3"]
 
 
 def test_in_the_place_of_another_it_ends_that_and_nobody_goes_back(world: World) -> None:
