@@ -75,12 +75,7 @@ def _join_network(node: Node) -> None:
 def _start_containerd(node: Node, daemons: Daemons) -> None:
     daemons.start("containerd", ["containerd", "--config", kubelet.write_containerd(node, _snapshotter())])
     client = ["ctr", "--address", str(node.containerd)]
-
-    def answers() -> bool:
-        daemons.check()
-        return succeeds(*client, "version")
-
-    until(answers, lambda: daemons.tail("containerd"))
+    daemons.until(lambda: succeeds(*client, "version"), "containerd")
     archive = node.folder / "pause.tar"
     images.write_archive(archive, images.PAUSE, programs.folder() / "pause")
     run(*client, "--namespace", "k8s.io", "images", "import", archive)
