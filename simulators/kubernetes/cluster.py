@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from simulators.kubernetes import programs
-from simulators.kubernetes.kubelet import PLUGINS
 from simulators.kubernetes.layout import NODES
+from simulators.kubernetes.node_settings import PLUGINS
 from simulators.kubernetes.programs import NoKubernetes
 
 _PACKAGES = Path(__file__).resolve().parents[2]
