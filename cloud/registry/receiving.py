@@ -16,6 +16,10 @@ from protos.topics import MAX_MANIFEST_BYTES
 from protos.v1.manifest_pb2 import Artifact, Manifest
 
 LENGTH_BYTES = 4
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+"""What a registration may be called."""
+
 MAX_FILES_BYTES = 256 * 1024 * 1024
 """Of all files together: they are in memory at once while patches to them are made."""
 

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
 from cloud.registry.entities import ModelVersion, Unpublishable, described
-from cloud.registry.receiving import Receiving
+from cloud.registry.receiving import NAME, Receiving
 from cloud.registry.service import Registry
 from protos.kit.keys import KeysFailed
 
@@ -26,7 +26,7 @@ AT_ONCE = 2
 PIECE_S = 30.0
 """Whoever sends nothing for so long is sent away."""
 
-Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Name = Annotated[str, Path(pattern=f"^{NAME}$")]
 Check = Callable[[str, int], None]
 """Raises KeysFailed if no version of this model could be promised to devices now (Unix ms)."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from protos.kit.files import write_durably
+from protos.kit.files import remove_leftovers, write_durably
 
 State = Mapping[str, NDArray[np.generic]]
 
@@ -71,3 +71,4 @@ class Checkpoints:
     def remove(self) -> None:
         """Forget it, and what writes that were killed have left: the run is over."""
         self.path.unlink(missing_ok=True)
+        remove_leftovers(self.path.parent, self.path.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Protocol
 
 from cloud.training.team import Team
 from protos.v1.manifest_pb2 import GoldenVector, Lineage, Preprocessing, Variant, VariantOperators
@@ -108,6 +109,13 @@ class Order:
 
 
 Progress = Callable[[Step], None]
+
+
+class Say(Protocol):
+    """Tells one thing."""
+
+    def __call__(self, event: str, **facts: object) -> None:
+        """`event` with what there is to know of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from cloud.training.entities import Ending, Order
+from cloud.training.team import TF_CONFIG
 from protos.kit.children import bound_to, ending
 
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -155,9 +156,9 @@ def _process(order: Order) -> Iterator[subprocess.Popen[bytes]]:
 
 def _environment(order: Order) -> dict[str, str]:
     """So that the process finds the same code, and TensorFlow the others; native lines only of what is wrong."""
-    mine = {name: value for name, value in os.environ.items() if name != "TF_CONFIG"}
+    mine = {name: value for name, value in os.environ.items() if name != TF_CONFIG}
     paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
-    team = {"TF_CONFIG": order.team.tf_config()} if len(order.team) > 1 else {}
+    team = {TF_CONFIG: order.team.tf_config()} if len(order.team) > 1 else {}
     return {"TF_CPP_MIN_LOG_LEVEL": "2"} | mine | team | {"PYTHONPATH": os.pathsep.join(paths)}
 
 

@@ -1,6 +1,6 @@
 """A trained model is handed to the cloud over its HTTP API: where it was trained there is no database and no key.
 
-The form is that of cloud/registry/routes.py. A run registers once, however often it is repeated.
+The form is that of cloud/registry/receiving.py. A run registers once, however often it is repeated.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 import urllib3
 
+from cloud.registry.receiving import LENGTH_BYTES
 from cloud.training.entities import Refused, Unavailable
 from protos.v1.manifest_pb2 import Manifest
 
@@ -23,8 +24,6 @@ ANSWER_S = 120.0
 PATIENCE_S = 300.0
 PAUSE_S = (0.5, 10.0)
 """Between two tries: at first, at last."""
-
-LENGTH_BYTES = 4
 
 
 class Registrations:

@@ -15,10 +15,9 @@ from cloud.training import rules
 from cloud.training.checkpoints import Checkpoint, Checkpoints
 from cloud.training.converter import convert
 from cloud.training.datasets import Dataset
-from cloud.training.entities import Order, Step
+from cloud.training.entities import Order, Say, Step
 from cloud.training.network import build
 from cloud.training.trainer import Trainer
-from cloud.training.worker import Say
 
 RING = tf.distribute.experimental.CommunicationImplementation.RING
 

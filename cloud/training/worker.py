@@ -9,19 +9,12 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
-from cloud.training.entities import Ending, Order, QuantisationLoss, Refused, Unavailable, UnreadableDataset
+from cloud.training.entities import Ending, Order, QuantisationLoss, Refused, Say, Unavailable, UnreadableDataset
 from cloud.training.team import Team
 
 _ABORTED = "Collective ops is aborted by: "
-
-
-class Say(Protocol):
-    """Tells one thing."""
-
-    def __call__(self, event: str, **facts: object) -> None:
-        """`event` with what there is to know of it."""
 
 
 def main(text: str) -> int:

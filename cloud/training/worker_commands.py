@@ -13,13 +13,12 @@ from typing import Any
 import click
 
 from cloud.foundation.settings import CloudSettings
+from cloud.registry.receiving import NAME
 from cloud.training.entities import LARGEST_SEED, Order
 from cloud.training.overseer import TERMINATION_LOG, Patience, oversee
 from cloud.training.team import MOST_WORKERS, BadTeam, team_of
 from protos import topics
 from protos.kit import settings
-
-_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def model_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
@@ -31,7 +30,7 @@ def model_name(_context: click.Context, _parameter: click.Parameter, value: str)
 
 
 def _run(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    if not _RUN.fullmatch(value):
+    if not re.fullmatch(NAME, value):
         raise click.BadParameter("use 1 to 128 letters, digits, '.', '_' and '-', a letter or digit first")
     return value
 

@@ -38,9 +38,9 @@ def create_durably(path: Path, data: bytes, mode: int = 0o644) -> bool:
     return True
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what crashes during a write left in `folder`. Only for a folder that nobody else writes to now."""
-    for path in folder.glob(f".*{_SUFFIX}"):
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove what crashes left in `folder` while the file `name`, or any, was written: nobody may write it now."""
+    for path in folder.glob(f".{name}.*{_SUFFIX}"):
         path.unlink(missing_ok=True)
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from simulators.kubernetes import programs
-from simulators.kubernetes.kubelet import PLUGINS
 from simulators.kubernetes.layout import NODES
+from simulators.kubernetes.node_settings import PLUGINS
 from simulators.kubernetes.programs import NoKubernetes
 
 _PACKAGES = Path(__file__).resolve().parents[2]
@@ -111,7 +111,7 @@ def as_root() -> Sequence[str]:
     missing = [name for name in _NEEDED if not shutil.which(name, path=path)]
     if missing or not PLUGINS.is_dir():
         raise NoKubernetes(
-            f"missing for a cluster: {', '.join(missing or [str(PLUGINS)])}; scripts/setup test installs it"
+            f"missing for a cluster: {', '.join(missing or [str(PLUGINS)])}; scripts/setup cluster installs it"
         )
     root = [] if os.geteuid() == 0 else ["sudo", "-n"]
     settings = {"PATH": path, "PYTHONPATH": _PACKAGES, "PYTHONDONTWRITEBYTECODE": 1, "LITTORAL_CACHE": made.parent}

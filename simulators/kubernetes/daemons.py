@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from simulators.kubernetes.steps import until
 
 STOP_S = 20.0
 TAIL_LINES = 20
@@ -47,6 +49,15 @@ class Daemons:
         for name, process in self._running.items():
             if process.poll() is not None:
                 raise Ended(f"{name} ended with {process.returncode}; the end of its log:\n{self.tail(name)}")
+
+    def until(self, holds: Callable[[], bool], name: str) -> None:
+        """Wait until it holds. Raises Ended if one of them ends before, TimeoutError with the end of `name`'s log."""
+
+        def held() -> bool:
+            self.check()
+            return holds()
+
+        until(held, lambda: f"{name} does not answer; the end of its log:\n{self.tail(name)}")
 
     def tail(self, name: str) -> str:
         """The last lines of a program's log."""

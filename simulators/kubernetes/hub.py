@@ -104,7 +104,7 @@ class Hub:
         alone = ["--iptables=false", "--bridge=none", f"--host=unix://{socket}", f"--group={group}"]
         self._daemons.start("dockerd", [*apart, "dockerd", *alone, *named], inherited=[self._outside])
         asked = ["docker", "--host", f"unix://{socket}", "version"]
-        until(lambda: self.check() == {} and succeeds(*asked), lambda: self._daemons.tail("dockerd"))
+        self._daemons.until(lambda: succeeds(*asked), "dockerd")
         return {"socket": str(socket)}
 
     def check(self) -> dict[str, Any]:

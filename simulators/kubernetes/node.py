@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from simulators.kubernetes import images, kubelet, programs
+from simulators.kubernetes import images, node_settings, programs
 from simulators.kubernetes.daemons import Daemons
 from simulators.kubernetes.layout import NODES, Layout, Node
 from simulators.kubernetes.steps import run, succeeds, until
@@ -36,8 +36,8 @@ def serve(node: Node) -> None:
     daemons = Daemons(node.folder)
     _start_containerd(node, daemons)
     made = programs.folder()
-    daemons.start("kubelet", [made / "kubelet", *kubelet.write_kubelet(node)])
-    daemons.start("kube-proxy", [made / "kube-proxy", *kubelet.proxy(node)])
+    daemons.start("kubelet", [made / "kubelet", *node_settings.write_kubelet(node)])
+    daemons.start("kube-proxy", [made / "kube-proxy", *node_settings.proxy(node)])
     while True:
         _reap(daemons)
         time.sleep(0.5)
@@ -73,14 +73,9 @@ def _join_network(node: Node) -> None:
 
 
 def _start_containerd(node: Node, daemons: Daemons) -> None:
-    daemons.start("containerd", ["containerd", "--config", kubelet.write_containerd(node, _snapshotter())])
+    daemons.start("containerd", ["containerd", "--config", node_settings.write_containerd(node, _snapshotter())])
     client = ["ctr", "--address", str(node.containerd)]
-
-    def answers() -> bool:
-        daemons.check()
-        return succeeds(*client, "version")
-
-    until(answers, lambda: daemons.tail("containerd"))
+    daemons.until(lambda: succeeds(*client, "version"), "containerd")
     archive = node.folder / "pause.tar"
     images.write_archive(archive, images.PAUSE, programs.folder() / "pause")
     run(*client, "--namespace", "k8s.io", "images", "import", archive)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from simulators.kubernetes import kubeconfig, programs
 from simulators.kubernetes.certificates import Authority, Identity, write_key
 from simulators.kubernetes.daemons import Daemons
 
-PATIENCE_S = 120.0
 SERVICES = "10.96.0.0/16"
 _NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
 
@@ -69,12 +67,7 @@ class ControlPlane:
         self._daemons.stop()
 
     def _until(self, path: str) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not self.api.answers(path):
-            self._daemons.check()
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{self.url}{path} does not answer:\n{self._daemons.tail('kube-apiserver')}")
-            time.sleep(0.1)
+        self._daemons.until(lambda: self.api.answers(path), "kube-apiserver")
 
     def _start_etcd(self) -> None:
         socket = f"unix://{self._etcd_socket}"
@@ -91,9 +84,12 @@ class ControlPlane:
     def _etcd_socket(self) -> Path:
         return self._folder / "etcd.sock"
 
+    @property
+    def _signing_key(self) -> Path:
+        return self._folder / "certificates" / "service-accounts.key"
+
     def _start_api_server(self) -> None:
-        signing = self._folder / "certificates" / "service-accounts.key"
-        write_key(signing, ec.generate_private_key(ec.SECP256R1()))
+        write_key(self._signing_key, ec.generate_private_key(ec.SECP256R1()))
         serving = self.authority.issue(
             "kube-apiserver", addresses=[*_NAMES, self._address.host, "10.96.0.1", "127.0.0.1"]
         )
@@ -112,8 +108,8 @@ class ControlPlane:
             "kubelet-certificate-authority": self.authority.certificate,
             "kubelet-preferred-address-types": "InternalIP",
             "service-account-issuer": "https://kubernetes.default.svc.cluster.local",
-            "service-account-key-file": signing,
-            "service-account-signing-key-file": signing,
+            "service-account-key-file": self._signing_key,
+            "service-account-signing-key-file": self._signing_key,
             "service-cluster-ip-range": SERVICES,
             "authorization-mode": "Node,RBAC",
             "enable-admission-plugins": "NodeRestriction",
@@ -123,11 +119,10 @@ class ControlPlane:
         self._start("kube-apiserver", arguments)
 
     def _start_controllers(self) -> None:
-        signing = self._folder / "certificates" / "service-accounts.key"
         manager = self.authority.issue("system:kube-controller-manager")
         arguments = {
             "kubeconfig": self.kubeconfig_of("controller-manager", manager),
-            "service-account-private-key-file": signing,
+            "service-account-private-key-file": self._signing_key,
             "root-ca-file": self.authority.certificate,
             "node-monitor-period": "2s",
             "node-monitor-grace-period": "12s",

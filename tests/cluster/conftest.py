@@ -10,8 +10,9 @@ from typing import NoReturn
 import kubernetes
 import pytest
 
-from simulators.kubernetes import Cluster, NoKubernetes
+from simulators.kubernetes import Cluster
 from simulators.kubernetes import cluster as made_cluster
+from tests.cluster.missing import or_skipped
 
 
 class Given:
@@ -32,11 +33,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster | Give
     if given := os.environ.get("LITTORAL_TEST_KUBECONFIG"):
         yield Given(Path(given))
         return
-    try:
-        with made_cluster(tmp_path_factory.mktemp("cluster")) as made:
-            yield made
-    except NoKubernetes as missing:
-        pytest.skip(str(missing))
+    with or_skipped(), made_cluster(tmp_path_factory.mktemp("cluster")) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,10 @@ from pathlib import Path
 import kubernetes
 import pytest
 
-from simulators.kubernetes import NoKubernetes, control_plane
+from simulators.kubernetes import control_plane
 from tests.cluster.api.live_kit import NAMESPACE, Live, apply_accounts, kubeconfig_of
 from tests.cluster.api.objects_kit import Objects, apply_crds
+from tests.cluster.missing import or_skipped
 
 NUMBERS = itertools.count(1)
 
@@ -19,12 +20,9 @@ NUMBERS = itertools.count(1)
 @pytest.fixture(scope="session")
 def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """All rights on a control plane with our CRDs."""
-    try:
-        with control_plane(tmp_path_factory.mktemp("plane")) as config:
-            apply_crds(kubernetes.config.new_client_from_config(str(config)))
-            yield config
-    except NoKubernetes as missing:
-        pytest.skip(str(missing))
+    with or_skipped(), control_plane(tmp_path_factory.mktemp("plane")) as config:
+        apply_crds(kubernetes.config.new_client_from_config(str(config)))
+        yield config
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,6 @@ from tests.unit.cloud.rollouts.small_fleet import World
 
 NAMESPACE = "shore"
 ACCOUNTS = frozenset({"ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"})
-PLURALS = {"Role": "roles", "RoleBinding": "rolebindings"}
 WORKSHOP = Workshop("littoral-training:0.1.0", "littoral-training", "http://littoral-api:8080")
 
 

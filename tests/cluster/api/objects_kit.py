@@ -71,15 +71,16 @@ class Objects:
 
     def left(self) -> list[str]:
         """The names of all objects of our kinds."""
-        return [f"{kind}/{one['metadata']['name']}" for kind in KINDS for one in self._list(kind)]
+        return [f"{kind}/{one['metadata']['name']}" for kind in KINDS for one in self.listed(kind)]
 
     def delete_all(self) -> None:
         """Let all of them go."""
         for kind in KINDS:
-            for one in self._list(kind):
+            for one in self.listed(kind):
                 self.delete(kind, one["metadata"]["name"])
 
-    def _list(self, kind: str) -> list[dict[str, Any]]:
+    def listed(self, kind: str) -> list[dict[str, Any]]:
+        """All objects of a kind."""
         found: list[dict[str, Any]] = self.custom.list_namespaced_custom_object(GROUP, VERSION, self.namespace, kind)[
             "items"
         ]

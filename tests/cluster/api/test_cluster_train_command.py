@@ -35,16 +35,9 @@ def training(objects: Objects, kubeconfig: Path, *more: str) -> Iterator[subproc
         process.wait()
 
 
-def runs(objects: Objects) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = objects.custom.list_namespaced_custom_object(GROUP, VERSION, objects.namespace, RUNS)[
-        "items"
-    ]
-    return found
-
-
 def made(objects: Objects) -> dict[str, Any]:
-    until(lambda: len(runs(objects)) == 1)
-    return runs(objects)[0]
+    until(lambda: len(objects.listed(RUNS)) == 1)
+    return objects.listed(RUNS)[0]
 
 
 def tell(objects: Objects, **status: Any) -> None:
@@ -55,8 +48,8 @@ def tell(objects: Objects, **status: Any) -> None:
 
 
 def test_it_asks_for_what_the_flags_say_and_ends_with_the_version(objects: Objects, kubeconfig: Path) -> None:
-    flags = "--workers 2 --checkpoints /var/lib/checkpoints --data-volume mnist --data /data/mnist --model Digits.2"
-    flags = flags.replace("Digits", "digits") + " --epochs 4 --seed 7 --image mine:1 --backoff-limit 3 --json"
+    flags = "--workers 2 --checkpoints /var/lib/checkpoints --data-volume mnist --data /data/mnist --model digits.2"
+    flags += " --epochs 4 --seed 7 --image mine:1 --backoff-limit 3 --json"
     with training(objects, kubeconfig, *flags.split()) as command:
         run = made(objects)
         assert run["spec"] == {
@@ -96,7 +89,7 @@ def test_ctrl_c_ends_the_watching_and_says_how_to_end_the_training(objects: Obje
         _, told = command.communicate(timeout=60)
     assert command.returncode == 130
     assert f"kubectl delete trainingrun {name} -n {objects.namespace}" in " ".join(told.split())
-    assert len(runs(objects)) == 1
+    assert len(objects.listed(RUNS)) == 1
 
 
 def test_what_the_cluster_refuses_is_one_sentence(objects: Objects, kubeconfig: Path) -> None:
@@ -105,7 +98,7 @@ def test_what_the_cluster_refuses_is_one_sentence(objects: Objects, kubeconfig: 
     assert command.returncode == 1
     assert "several workers need checkpoints" in told
     assert "Traceback" not in told
-    assert runs(objects) == []
+    assert objects.listed(RUNS) == []
 
 
 def test_a_run_that_is_deleted_while_it_is_followed_is_told(objects: Objects, kubeconfig: Path) -> None:

@@ -12,8 +12,9 @@ import kubernetes
 import pytest
 import yaml
 
-from simulators.kubernetes import NoKubernetes, control_plane
+from simulators.kubernetes import control_plane
 from tests.charts import CLOUD, EDGE, HELM, MONITORED, ROOT, Object, pods, render, tools
+from tests.cluster.missing import or_skipped
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -25,15 +26,12 @@ Values = Mapping[str, Any]
 @pytest.fixture(scope="module")
 def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Of a control plane with a namespace that Pod Security holds to `restricted`, and one that it leaves alone."""
-    try:
-        with control_plane(tmp_path_factory.mktemp("plane")) as config:
-            core = kubernetes.client.CoreV1Api(kubernetes.config.new_client_from_config(str(config)))
-            for name, level in LEVELS.items():
-                labels = {f"pod-security.kubernetes.io/{mode}": level for mode in ("enforce", "warn")}
-                core.create_namespace({"metadata": {"name": name, "labels": labels}})
-            yield config
-    except NoKubernetes as missing:
-        pytest.skip(str(missing))
+    with or_skipped(), control_plane(tmp_path_factory.mktemp("plane")) as config:
+        core = kubernetes.client.CoreV1Api(kubernetes.config.new_client_from_config(str(config)))
+        for name, level in LEVELS.items():
+            labels = {f"pod-security.kubernetes.io/{mode}": level for mode in ("enforce", "warn")}
+            core.create_namespace({"metadata": {"name": name, "labels": labels}})
+        yield config
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from tests.waiting import until
 
 CLOUD = "littoral"
 EDGE = "littoral-edge"
+AGENTS = "app.kubernetes.io/name=littoral-edge"
+"""The label of the agents' pods."""
 PORT = 30080
 PULL = "IfNotPresent" if os.environ.get("LITTORAL_TEST_KUBECONFIG") else "Never"
 PASSWORD = "onlyoftests"
@@ -58,8 +60,13 @@ class Fleet:
 
     def pods(self, component: str, namespace: str = CLOUD) -> list[str]:
         """The names of the pods of a part that are not on their way out."""
-        listed = json.loads(self.kubectl("-n", namespace, "get", "pods", "-l", component, "-o", "json"))
-        return [it["metadata"]["name"] for it in listed["items"] if "deletionTimestamp" not in it["metadata"]]
+        found = self.listed(component, namespace)
+        return [it["metadata"]["name"] for it in found if "deletionTimestamp" not in it["metadata"]]
+
+    def listed(self, label: str = "", namespace: str = CLOUD) -> list[dict[str, Any]]:
+        """All pods with a label, also those on their way out; without one all of the namespace."""
+        found: dict[str, Any] = json.loads(self.kubectl("-n", namespace, "get", "pods", "-l", label, "-o", "json"))
+        return list(found["items"])
 
     def get(self, path: str) -> Any:
         """What the cloud's API answers to a GET below /api/v1, asked as often as it takes."""
@@ -83,8 +90,8 @@ class Fleet:
     @property
     def api(self) -> str:
         """The address of the cloud's API for who is outside of the cluster."""
-        nodes = json.loads(self.kubectl("get", "node", self.safe, "-o", "json"))
-        address = next(it["address"] for it in nodes["status"]["addresses"] if it["type"] == "InternalIP")
+        node = self.named("node", self.safe)
+        address = next(it["address"] for it in node["status"]["addresses"] if it["type"] == "InternalIP")
         return f"http://{address}:{PORT}"
 
     def versions(self) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -26,7 +25,7 @@ def start(fleet: Fleet) -> None:
 def stop(fleet: Fleet) -> None:
     """End the sensors, which settle first what they handed over."""
     fleet.kubectl("-n", EDGE, "delete", "daemonset", "sensors", "--ignore-not-found")
-    until(lambda: not json.loads(fleet.kubectl("-n", EDGE, "get", "pods", "-l", _LABEL, "-o", "json"))["items"], 0.5)
+    until(lambda: not fleet.listed(_LABEL, EDGE), 0.5)
 
 
 def books(fleet: Fleet) -> set[tuple[int, int]]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.cluster.fleet import sensors_kit
-from tests.cluster.fleet.fleet_kit import EDGE, Fleet
+from tests.cluster.fleet.fleet_kit import AGENTS, EDGE, Fleet
 from tests.waiting import until
 
 GATES = {"leaseSeconds": 10}
@@ -28,10 +27,8 @@ def cut(fed: Fleet) -> Iterator[Fleet]:
 
 def _inferred(fleet: Fleet) -> float:
     """How many frames the agent of the node that is cut off has inferred, as it says itself on its node."""
-    pods = json.loads(
-        fleet.kubectl("-n", EDGE, "get", "pods", "-l", "app.kubernetes.io/name=littoral-edge", "-o", "json")
-    )
-    address = next(it["status"]["podIP"] for it in pods["items"] if it["spec"]["nodeName"] == fleet.fragile)
+    agents = fleet.listed(AGENTS, EDGE)
+    address = next(it["status"]["podIP"] for it in agents if it["spec"]["nodeName"] == fleet.fragile)
     said = fleet.cluster.on(fleet.fragile, sys.executable, "-c", READ, address).out.splitlines()
     return sum(float(line.split()[-1]) for line in said if line.startswith("littoral_inferences_total"))
 

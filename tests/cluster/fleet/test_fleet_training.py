@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from tests.cluster.fleet.fleet_kit import CLOUD, MODEL, Fleet
 from tests.cluster.fleet.images_kit import NOW
 from tests.waiting import until
@@ -32,9 +30,10 @@ def test_two_workers_train_on_after_one_is_killed_and_a_rollout_uses_what_they_r
     fleet.apply(*_volume(), run)
 
     until(lambda: str(_status(fleet).get("progress", "")).split("/")[0] not in {"", "0"}, 0.5)
-    pods = json.loads(fleet.kubectl("-n", CLOUD, "get", "pods", "-l", "littoral.dev/trainingrun=pair", "-o", "json"))
     second = next(
-        it for it in pods["items"] if it["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == "1"
+        it
+        for it in fleet.listed("littoral.dev/trainingrun=pair")
+        if it["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] == "1"
     )
     fleet.kubectl("-n", CLOUD, "delete", "pod", second["metadata"]["name"], "--grace-period=0", "--force")
 

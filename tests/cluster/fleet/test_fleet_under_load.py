@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
-
 from tests.charts import HELM
 from tests.cluster.fleet import sensors_kit
-from tests.cluster.fleet.fleet_kit import CLOUD, EDGE, Fleet
+from tests.cluster.fleet.fleet_kit import AGENTS, CLOUD, EDGE, Fleet
 from tests.cluster.fleet.images_kit import NEXT, NOW
 from tests.waiting import until
 
 COMPONENT = "app.kubernetes.io/component"
-AGENTS = "app.kubernetes.io/name=littoral-edge"
 RELEASES = {"littoral": CLOUD, "littoral-edge": EDGE}
 
 
 def _tags(fleet: Fleet) -> set[str]:
     """The tags of the images of all pods of our own that run."""
-    listed = [json.loads(fleet.kubectl("-n", it, "get", "pods", "-o", "json"))["items"] for it in (CLOUD, EDGE)]
-    pods = [
-        pod["spec"]["containers"][0]["image"] for pods in listed for pod in pods if pod["status"]["phase"] == "Running"
-    ]
-    return {image.split(":")[1] for image in pods if image.startswith(("littoral-cloud:", "littoral-edge:"))}
+    pods = [pod for namespace in RELEASES.values() for pod in fleet.listed(namespace=namespace)]
+    images = [pod["spec"]["containers"][0]["image"] for pod in pods if pod["status"]["phase"] == "Running"]
+    return {image.split(":")[1] for image in images if image.startswith(("littoral-cloud:", "littoral-edge:"))}
 
 
 def _kill(fleet: Fleet, namespace: str, *pods: str) -> None:

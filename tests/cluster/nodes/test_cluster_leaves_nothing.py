@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from simulators.kubernetes import NoKubernetes
 from simulators.kubernetes.cluster import as_root
+from tests.cluster.missing import or_skipped
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
@@ -47,10 +47,8 @@ def _processes(folder: Path) -> list[str]:
 
 @pytest.fixture
 def before() -> Iterator[dict[str, object]]:
-    try:
+    with or_skipped():
         yield _machine()
-    except NoKubernetes as missing:
-        pytest.skip(str(missing))
 
 
 @pytest.fixture

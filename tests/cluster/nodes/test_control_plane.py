@@ -9,6 +9,7 @@ import kubernetes
 import pytest
 
 from simulators.kubernetes import control_plane
+from tests.cluster.missing import or_skipped
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kubernetes.client.ApiClient]:
-    with control_plane(tmp_path_factory.mktemp("plane")) as config:
+    with or_skipped(), control_plane(tmp_path_factory.mktemp("plane")) as config:
         yield kubernetes.config.new_client_from_config(str(config))
 
 

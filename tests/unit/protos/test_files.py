@@ -57,5 +57,7 @@ def test_what_a_crash_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / ".hidden").touch()
     (tmp_path / "file").touch()
     (tmp_path / ".file.abc.unfinished").touch()
+    remove_leftovers(tmp_path, "other")
+    assert names(tmp_path) == [".file.abc.unfinished", ".hidden", "file"]
     remove_leftovers(tmp_path)
     assert names(tmp_path) == [".hidden", "file"]

@@ -37,6 +37,15 @@ def test_there_is_none_at_the_beginning_nor_after_the_end(checkpoints: Checkpoin
     checkpoints.remove()
 
 
+def test_what_killed_writes_left_goes_with_it_and_that_of_other_runs_stays(checkpoints: Checkpoints) -> None:
+    checkpoints.save(Checkpoint(1, 0, 0, STATE))
+    left, of_another = (checkpoints.path.with_name(f".{run}.checkpoint.abc.unfinished") for run in ("run", "other"))
+    left.touch()
+    of_another.touch()
+    checkpoints.remove()
+    assert list(checkpoints.path.parent.iterdir()) == [of_another]
+
+
 def test_another_run_and_another_training_do_not_go_on_from_it(checkpoints: Checkpoints) -> None:
     checkpoints.save(Checkpoint(1, 0, 0, STATE))
     folder = checkpoints.path.parent
