@@ -38,7 +38,7 @@ def living(folder: Path, version: str) -> Iterator[Event]:
     try:
         yield started(before, life)
     except BaseException as error:
-        _write(path, replace(life, ended=f"it failed: {error or type(error).__name__}"))
+        _write(path, replace(life, ended=f"it failed: {_cause(error)}"))
         raise
     _write(path, replace(life, ended=IN_ORDER))
 
@@ -58,6 +58,12 @@ def _without_a_word(before: Life, life: Life) -> str:
     if before.boot != life.boot:
         return "the machine went down under it: its power was cut, or it was started anew in a hurry"
     return "it ended without a word: it was killed, perhaps for want of memory, or crashed"
+
+
+def _cause(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or type(error).__name__
 
 
 def _boot() -> str:

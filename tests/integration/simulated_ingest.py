@@ -70,6 +70,10 @@ class SimulatedIngest(UplinkServicer):
     most_unacknowledged: int = 0
     batches_after_s: list[float] = field(default_factory=list)
 
+    def owes(self, kind: int) -> bool:  # noqa: ARG002 - one that is worse than this one may not
+        """Whether it acknowledges batches of this kind."""
+        return True
+
     @property
     def stored(self) -> list[tuple[int, int, bytes]]:
         """Of results."""
@@ -162,7 +166,9 @@ class Connection:
         await self._commit(ingest.shelves[kind], batch)
         if cut:
             await self._context.abort(grpc.StatusCode.UNAVAILABLE, "cut before the acknowledgement")
-        if not faults.strikes(faults.lose_ack) or self._unacknowledged[kind] == ingest.window:
+        if not ingest.owes(kind):
+            self._unacknowledged[kind] = 0
+        elif not faults.strikes(faults.lose_ack) or self._unacknowledged[kind] == ingest.window:
             self._unacknowledged[kind] = 0
             watermark = ingest.shelves[kind].watermarks[self._epochs[kind]]
             await self._context.write(UplinkReply(ack=Ack(watermark=watermark, kind=kind)))
