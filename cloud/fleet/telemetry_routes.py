@@ -17,6 +17,7 @@ from cloud.fleet.telemetry import TelemetryHistory
 from cloud.foundation.cursors import LARGEST, LARGEST_ID, as_cursor, from_cursor
 from cloud.foundation.times import unix_ms
 from protos.kit.latency import BOUNDS_US
+from protos.topics import NAME
 
 MAX_PAGE = 1_000
 Time = Annotated[datetime | None, Query(description="ISO 8601, by the device's clock; without a zone: UTC.")]
@@ -58,7 +59,7 @@ def router(fleet: Fleet, history: TelemetryHistory) -> APIRouter:
     @routes.get("/devices/{device}/telemetry", response_model=HistoryView)
     def get_telemetry(
         *,
-        device: Annotated[str, Path(max_length=63, pattern=r"^[^\0]+$")],
+        device: Annotated[str, Path(pattern=f"^{NAME.pattern}$")],
         from_: Annotated[Time, Query(alias="from")] = None,
         to: Time = None,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,

@@ -21,7 +21,7 @@ from cloud.uplink.merge import Commit, Merger
 from cloud.uplink.rpc import UplinkService
 from cloud.uplink.server import IngestServer
 from cloud.uplink.service import Ingest
-from edge.uplink.entities import NewBatch
+from edge.uplink.entities import Kind, NewBatch
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
 from protos.kit import logs
@@ -131,6 +131,34 @@ def device(target: str, name: str, path: Path, stop: Path, batches_s: float) -> 
 
     logs.configure("critical")
     asyncio.run(main())
+
+
+def device_of_kinds(target: str, name: str, folder: Path, stop: Path, batches_s: float) -> None:
+    """A device with an outbox for each kind in `folder`, each fed as above with numbers for payloads."""
+
+    async def main() -> None:
+        outboxes = {kind: Witnessed.open(folder / f"{kind}.db", 1 << 30) for kind in Kind}
+        feeding = [asyncio.create_task(asyncio.to_thread(_number, one, stop, batches_s)) for one in outboxes.values()]
+        beside: dict[Kind, Outbox] = {kind: one for kind, one in outboxes.items() if kind is not Kind.RESULTS}
+        uplink = Uplink(target, name, outboxes[Kind.RESULTS], lambda: 0.05, beside=beside)
+        streaming = asyncio.create_task(uplink.run())
+        await asyncio.gather(*feeding)
+        await eventually(lambda: not any(outbox.depth().rows for outbox in outboxes.values()))
+        streaming.cancel()
+        await asyncio.gather(streaming, return_exceptions=True)
+        for outbox in outboxes.values():
+            outbox.close()
+
+    logs.configure("critical")
+    asyncio.run(main())
+
+
+def _number(outbox: Outbox, stop: Path, batches_s: float) -> None:
+    pause = threading.Event()
+    while not stop.exists():
+        number = outbox.source_watermark(SOURCE) + 1
+        outbox.append([NewBatch(1, b"%d" % number, SOURCE, number)])
+        pause.wait(random.expovariate(batches_s))
 
 
 def _sense(outbox: Outbox, stop: Path, batches_s: float) -> None:

@@ -57,7 +57,7 @@ def upgrade() -> None:
 
 
 def _remake_streams() -> None:
-    """SQLite cannot drop a table's key: the table is made anew with its rows, and what refers to them waits for that."""
+    """SQLite cannot drop a table's key: the table is made anew with its rows; what refers to them waits for that."""
     op.execute("PRAGMA defer_foreign_keys = ON")
     op.execute("CREATE TABLE former_streams AS SELECT * FROM streams")
     op.drop_table("streams")
