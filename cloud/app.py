@@ -50,6 +50,7 @@ from cloud.rollouts.service import Rollouts
 from cloud.routes import create_api
 from cloud.samples import kept as samples_kept
 from cloud.samples import routes as samples_routes
+from cloud.samples import store_links
 from cloud.samples.retention import SampleRetention
 from cloud.samples.rpc import SampleStreams
 from cloud.samples.service import Samples
@@ -307,6 +308,7 @@ class _Process:
 
     def _api(self) -> FastAPI:
         rooms = self._rooms
+        queries = Queries(rooms.database, store_links.of_frames)
         routers = [
             identity_routes.router(rooms.trust),
             registry_routes.router(rooms.registry),
@@ -316,11 +318,11 @@ class _Process:
             events_routes.router(rooms.events),
             rollouts_routes.router(rooms.rollouts),
             uplink_routes.router(rooms.ingest),
-            query_routes.router(Queries(rooms.database)),
-            consumer_routes.router(Consumers(rooms.database)),
+            query_routes.router(queries),
+            consumer_routes.router(Consumers(rooms.database, store_links.of_frames)),
             drift_routes.router(rooms.drifts),
             shadow_routes.router(rooms.shadows),
-            samples_routes.router(rooms.samples),
+            samples_routes.router(rooms.samples, queries),
         ]
         return create_api(routers, self._readiness, streamed=[registration_routes.PREFIX])
 

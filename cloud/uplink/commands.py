@@ -12,7 +12,6 @@ from cloud.foundation.client import Api
 from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
 from cloud.uplink.entities import Kind
-from cloud.uplink.export_commands import export_command
 from cloud.uplink.query_commands import COMMANDS
 from protos.kit.settings import load, options
 
@@ -77,7 +76,7 @@ def quarantine(number: int | None, output: IO[bytes] | None, limit: int, as_json
     emit(_api(flags).get("/api/v1/quarantine", {"limit": str(limit)}), as_json, _draw_quarantine)
 
 
-for command in (*COMMANDS, export_command):
+for command in COMMANDS:
     results.add_command(command)
 
 

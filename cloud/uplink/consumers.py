@@ -8,14 +8,16 @@ from cloud.foundation.database import Database, Transaction
 from cloud.uplink import consuming, store_consumers, store_queries
 from cloud.uplink.consuming import MAX_STREAMS, Consumer, Reading, Start, UnknownConsumer
 from cloud.uplink.questions import MAX_PAGE, InvalidQuestion
+from cloud.uplink.sampled import SamplesOf, no_samples
 from protos.topics import NAME, checked_name
 
 
 class Consumers:
     """May be called from any thread, and in any number of processes at once."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, samples_of: SamplesOf = no_samples) -> None:
         self._database = database
+        self._samples_of = samples_of
 
     def create(self, name: str, start: Start, now_ms: int) -> None:
         """Begin a consumer; one that is there stays where it is. Raises InvalidQuestion."""
@@ -53,10 +55,11 @@ class Consumers:
                 return None
             rows, positions = [], {}
             for lag, share in zip(lagging, consuming.shares(limit, len(lagging)), strict=True):
-                found = store_consumers.behind(connection, lag, share)
-                positions[lag.stream] = consuming.read_to(lag, [row.seq for row in found], share)
-                rows += found
-            return Reading(store_queries.named(connection, rows), consuming.as_word(positions))
+                more = store_consumers.behind(connection, lag, share)
+                positions[lag.stream] = consuming.read_to(lag, [row.seq for row in more], share)
+                rows += more
+            found = store_queries.named(connection, rows, self._samples_of)
+            return Reading(found, consuming.as_word(positions))
 
     def acknowledge(self, name: str, ack: str, now_ms: int) -> None:
         """Move the consumer behind a reading; the same again, or an older one, changes nothing.

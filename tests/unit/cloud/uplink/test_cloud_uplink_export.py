@@ -14,7 +14,7 @@ from test_cloud_uplink_service import batch, known, payload
 
 from cloud.foundation.database import Database
 from cloud.uplink import export as exporting
-from cloud.uplink.commands import results
+from cloud.results_commands import results
 from cloud.uplink.entities import DAY_MS
 from cloud.uplink.export import days, export
 from cloud.uplink.queries import Queries
