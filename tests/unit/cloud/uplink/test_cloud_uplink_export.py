@@ -71,6 +71,8 @@ def test_every_result_of_the_time_is_in_the_file_once_with_its_names(database: D
         "latency_us": 70,
         "captured_us": datetime.fromtimestamp(6e-6, UTC),
         "received_ms": datetime.fromtimestamp((BEGIN_MS + 1.5 * DAY_MS) / 1000, UTC),
+        "sample": None,
+        "sample_digest": None,
     }
 
 

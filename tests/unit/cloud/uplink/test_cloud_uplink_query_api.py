@@ -102,6 +102,7 @@ def test_a_result_tells_everything(ingest: Ingest, client: httpx.Client) -> None
             "latency_us": 70,
             "captured_us": 5,
             "received_ms": BEGIN_MS,
+            "sample": None,
         }
     ]
 
