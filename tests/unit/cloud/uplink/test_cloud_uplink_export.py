@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from test_cloud_uplink_service import batch, known, payload
 
 from cloud.foundation.database import Database
-from cloud.uplink import export as exporting
 from cloud.results_commands import results
+from cloud.uplink import export as exporting
 from cloud.uplink.entities import DAY_MS
 from cloud.uplink.export import days, export
 from cloud.uplink.queries import Queries

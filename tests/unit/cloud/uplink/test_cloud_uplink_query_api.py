@@ -17,8 +17,8 @@ from fastapi import FastAPI
 from test_cloud_uplink_service import batch, known, payload
 
 from cloud.foundation.database import Database
-from cloud.uplink import consumer_routes, query_routes, routes
 from cloud.results_commands import results
+from cloud.uplink import consumer_routes, query_routes, routes
 from cloud.uplink.consumers import Consumers
 from cloud.uplink.entities import DAY_MS
 from cloud.uplink.queries import Queries
