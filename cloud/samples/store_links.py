@@ -37,5 +37,6 @@ def of_frames(connection: Connection, frames: Collection[Frame], /) -> dict[Fram
 def _given(dialect: str, frames: Collection[Frame]) -> dict[str, object]:
     if dialect == "sqlite":
         return {"pairs": json.dumps(list(frames))}
-    sources, numbers = zip(*frames, strict=True)
-    return {"sources": list(sources), "frames": list(numbers)}
+    # Arrays as the database writes them: of a hundred thousand numbers the driver makes them ten times as slowly.
+    sources, numbers = (f"{{{','.join(map(str, column))}}}" for column in zip(*frames, strict=True))
+    return {"sources": sources, "frames": numbers}

@@ -396,5 +396,7 @@ def test_commands_list_pages_and_write_bytes(tmp_path: Path) -> None:
         file = tmp_path / f"{command}.bin"
         assert runner.invoke(group, [command, "5", "-o", str(file)]).exit_code == 0
         assert file.read_bytes() == b"\xff\xff"
+    for wrong in (["5"], ["-o", str(file)], ["9", "-o", str(file)]):
+        assert runner.invoke(results_group, ["quarantine", *wrong]).exit_code != 0
     listed = json.loads(runner.invoke(results_group, ["quarantine", "--json"]).output)
     assert [one["id"] for one in listed] == [5, 4, 3, 2, 1]

@@ -206,14 +206,3 @@ def test_following_prints_every_result_once_and_goes_on_where_it_ended(ingest: I
     assert [json.loads(line)["seq"] for line in run(address, "follow", "billing", "--once").output.splitlines()] == [4]
     assert json.loads(run(address, "consumers", "--json").output)[0]["behind"] == 0
     assert json.loads(run(address, "consumers", "--remove", "billing", "--json").output) == []
-
-
-def test_a_batch_in_quarantine_is_written_to_a_file(ingest: Ingest, address: str, tmp_path: Path) -> None:
-    opened = ingest.open("edge-1", 1)
-    ingest.commit([batch(opened, 1, b"\xff\xff?", 4)], BEGIN_MS)
-    assert "not a ResultBatch" in run(address, "quarantine").output
-    file = tmp_path / "batch.bin"
-    run(address, "quarantine", "1", "-o", str(file))
-    assert file.read_bytes() == b"\xff\xff?"
-    for wrong in (["1"], ["-o", str(file)], ["9", "-o", str(file)]):
-        assert CliRunner().invoke(results, ["quarantine", *wrong, "--api", address]).exit_code != 0
