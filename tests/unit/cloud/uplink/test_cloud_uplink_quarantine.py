@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from click.testing import CliRunner
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Engine, event, select
+from sqlalchemy import Engine, event, select
 from test_cloud_uplink_service import batch, known, payload
 
 from cloud.events.service import Events
@@ -166,23 +168,39 @@ def test_the_same_batch_from_its_device_again_changes_nothing_after_that(cloud: 
     assert cloud.balance() == (2, 0, 0, 0)
 
 
-def test_a_retry_that_fails_half_way_changes_nothing(cloud: Cloud, opened: Opened) -> None:
+def test_a_retry_that_ends_at_any_of_its_statements_changes_nothing(cloud: Cloud, opened: Opened) -> None:
+    consumers = Consumers(cloud.database)
+    consumers.create("billing", Start.EARLIEST, NOW_MS)
     cloud.commit(strange(opened, 1, [4, 5]))
+    assert seqs(consumers) == []  # it has passed them
     cloud.registered.strange = True
-    event.listen(Engine, "before_cursor_execute", _fail)  # the batch is out of quarantine, and its rows are written
-    try:
-        with pytest.raises(OSError, match="disk"):
-            cloud.quarantine.retry(1)
-    finally:
-        event.remove(Engine, "before_cursor_execute", _fail)
-    assert cloud.balance() == (0, 2, 0, 0)
-    assert cloud.quarantine.retry(1).stored == 2
+    for fatal in count(1):
+        try:
+            with ending_at(fatal):
+                assert cloud.quarantine.retry(1).stored == 2
+        except OSError:
+            assert (cloud.balance(), behind(consumers)) == ((0, 2, 0, 0), 0)
+        else:
+            break
+    assert fatal > 10  # it found, locked, named, took out, gave back, wrote, accounted and moved
     assert cloud.balance() == (2, 0, 0, 0)
+    assert seqs(consumers) == [1, 2]
 
 
-def _fail(_: Connection, __: object, statement: str, *___: object) -> None:
-    if "result_minutes" in statement:
-        raise OSError("the disk is gone")
+@contextmanager
+def ending_at(fatal: int) -> Iterator[None]:
+    """The statement of this number, counted from 1, is not answered any more."""
+    numbers = count(1)
+
+    def end(*_: object) -> None:
+        if next(numbers) == fatal:
+            raise OSError("the connection is gone")
+
+    event.listen(Engine, "before_cursor_execute", end)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", end)
 
 
 def test_it_is_accounted_for_in_the_minute_in_which_it_came(cloud: Cloud, opened: Opened) -> None:
