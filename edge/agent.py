@@ -147,7 +147,7 @@ async def _work(rooms: Rooms, settings: EdgeSettings, stop: asyncio.Event) -> No
 def _tasks(rooms: Rooms, settings: EdgeSettings, ends: Ends) -> dict[str, Coroutine[Any, Any, None]]:
     takes_telemetry = partial(rooms.uplink.takes, Kind.TELEMETRY)
     outbox = rooms.parts.outboxes[Kind.TELEMETRY]
-    intervals = Intervals(rooms.reporter, outbox, takes_telemetry, settings.telemetry_s)
+    intervals = Intervals(rooms.reporter.telemetry, outbox, takes_telemetry, settings.telemetry_s)
     return {
         **ends.tasks,
         **rooms.challenger.tasks(),
@@ -160,7 +160,7 @@ def _tasks(rooms: Rooms, settings: EdgeSettings, ends: Ends) -> dict[str, Corout
         "reports": rooms.reports.run(),
         "telemetry": intervals.run(),
         "events": rooms.journal.run(),
-        "watch": Watch(rooms.parts, rooms.journal.tell).run(),
+        "watch": Watch(rooms.parts.alarms, rooms.parts.outbox, rooms.journal.tell).run(),
         "health": rooms.health.run(),
         **_monitor(rooms, settings.monitor, ends),
         "status": local.serve(settings.dir / local.STATUS_SOCKET, rooms.reporter.status),

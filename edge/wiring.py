@@ -158,13 +158,14 @@ def _wired(
         offer=uplink.offer,
         turns=common.turns,
         sample=lambda frames, champion, _: sampler.keep(frames, champion),
+        tell=journal.tell,
     )
     main.inference.on_answered(challenger.shadow.take)
     parts = _parts(slots, challenger, common)
     reporter = Reporter(identity, settings.labels, parts, settings.dir)
     reports = reporting_mqtt.Reports(link, device, reporter.report, settings.report_s)
     for updater in (*(slot.updater for slot in slots), challenger.updater):
-        updater.on_change, updater.tell = reports.changed, journal.tell
+        updater.on_change = reports.changed
     _tell_of_damage(outboxes, samples, journal.tell)
     return Rooms(
         slots=slots,
@@ -228,6 +229,7 @@ def _slot(name: str, share: Share, common: _Common) -> Slot:
         Facts(platform.machine(), agent_version(), operators.known(), hardware.described()),
     )
     updater = Updater(settings.id, Memory(settings.dir, name), steps, common.identity.sign, now_ms)
+    updater.tell = common.tell
     return Slot(
         name=name,
         models=models,

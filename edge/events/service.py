@@ -25,6 +25,7 @@ LOOK_S = 1.0
 RETRY_S = 5.0
 UNNUMBERED = "journal"
 MOST_NUMBER = 2**62
+MOST_TIMES = 2**32 - 1
 
 SEVERITIES: Mapping[Severity, uplink_pb2.Severity] = {
     Severity.INFO: uplink_pb2.SEVERITY_INFO,
@@ -99,7 +100,13 @@ def encoded(entry: Entry) -> bytes:
         slot=event.slot,
         model=event.model,
         version=event.version,
-        text=event.text[:MAX_EVENT_TEXT],
-        times=event.times if event.times > 1 else 0,
+        text=_plain(event.text),
+        times=min(event.times, MOST_TIMES) if event.times > 1 else 0,
     )
     return batch.SerializeToString()
+
+
+def _plain(text: str) -> str:
+    """One line of what every encoding and every database takes: errors quote names of files, which may be any bytes."""
+    line = " ".join(text[: 4 * MAX_EVENT_TEXT].split())
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in line)[:MAX_EVENT_TEXT]

@@ -263,8 +263,9 @@ class EdgeSettings(BaseSettings):
     )
     report_s: Seconds = Field(default=5.0, description="Seconds between two reports of the state when nothing changes.")
     telemetry_s: Seconds = Field(
-        default=1.0,
-        description="Seconds that one interval of telemetry covers; while the cloud does not take it, a minute.",
+        default=10.0,
+        description="Seconds that one interval of telemetry covers, at least a minute while the cloud is away; each is "
+        "a write to the disk and a row in the cloud.",
     )
     trial_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         default=1.0, description="Seconds that a new model must hold under load before it is committed."
