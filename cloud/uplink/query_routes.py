@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query
 
+from cloud.foundation.times import unix_ms
 from cloud.uplink.aggregates import LATENCY_EDGES_US
 from cloud.uplink.consuming import UnknownConsumer
 from cloud.uplink.queries import Queries
@@ -57,7 +58,7 @@ def which(
 ) -> Which:
     """Which results are meant, from a request's parameters."""
     with refusals():
-        return Which(device, source, model, version, label, _ms(from_), _ms(to), min_confidence, max_confidence)
+        return Which(device, source, model, version, label, unix_ms(from_), unix_ms(to), min_confidence, max_confidence)
 
 
 Asked = Annotated[Which, Depends(which)]
@@ -118,10 +119,3 @@ def _entry(one: Account) -> dict[str, Any]:
         entry |= {"latency_mean_us": one.latency_us, **quantiles}
         entry |= {"latency_histogram": list(one.latencies), "confidence_histogram": list(one.confidences)}
     return entry
-
-
-def _ms(time: datetime | None) -> int | None:
-    if time is None:
-        return None
-    known = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return int(known.timestamp() * 1000)

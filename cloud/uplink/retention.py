@@ -1,4 +1,4 @@
-"""What has been kept for long enough is dropped, once an hour: results, their account by minute, quarantine."""
+"""What has been kept for long enough is dropped, once an hour: results, their account, quarantine, other kinds."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
+from cloud.uplink.entities import Kind
 from cloud.uplink.service import Ingest
 
 EVERY_S = 3600
@@ -23,6 +25,8 @@ class Kept:
     results: int
     aggregates: int
     quarantine: int
+    events: int = 0
+    telemetry: int = 0
 
 
 class Retention:
@@ -33,6 +37,8 @@ class Retention:
             ("results", ingest.expire, kept.results),
             ("aggregates", ingest.expire_account, kept.aggregates),
             ("quarantine", ingest.expire_quarantine, kept.quarantine),
+            ("events", partial(ingest.expire_kind, Kind.EVENTS), kept.events),
+            ("telemetry", partial(ingest.expire_kind, Kind.TELEMETRY), kept.telemetry),
         )
         self._limited = [one for one in every if one[2]]
 

@@ -1,4 +1,4 @@
-"""What is new in a batch, and whether it can be stored as results. Pure.
+"""What is new in a batch of any kind, and whether it can be stored as results. Pure.
 
 Exactly once rests on two numbers. The *watermark* of a stream is read and moved in the transaction that writes the
 rows, so what it covers is never written again, whoever sends it again. A gap above the watermark is legal, since a
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from cloud.foundation.clocks import AHEAD_MS, EARLIEST_MS
 from cloud.uplink.entities import (
     DAY_MS,
     MAX_BATCH_BYTES,
@@ -32,10 +33,6 @@ LAST_SEQ = 2**62
 DAYS_AHEAD = 3
 MAX_TRUTHS = 100_000
 MAX_LABEL = 2**16 - 1
-AHEAD_MS = 300_000
-"""A device's clock may be so far ahead of ours, or of another server's."""
-EARLIEST_MS = 1_767_225_600_000
-"""2026-01-01: there was no device of ours before, so a clock that shows less was never set."""
 BURST_S = 2.0
 """What a device did not send for so long it may send at once."""
 
@@ -43,8 +40,8 @@ BURST_S = 2.0
 def place(stream: StreamState, batch: ReceivedBatch, unreadable: str = "") -> tuple[StreamState, Placement]:
     """The stream after a batch, and which of its rows to store. The watermark never moves back.
 
-    `unreadable` says why the batch cannot be stored as results (empty: it can): what is new of it is set aside, once,
-    and the watermark passes it. Numbers that are no sequence numbers are set aside too, and move nothing.
+    `unreadable` says why the batch cannot be stored (empty: it can): what is new of it is set aside, once, and the
+    watermark passes it. Numbers that are no sequence numbers are set aside too, and move nothing.
     """
     if not _numbered(batch):
         reason = f"first_seq {batch.first_seq} with count {batch.count} is no run of sequence numbers"
@@ -75,9 +72,14 @@ def _numbered(batch: ReceivedBatch) -> bool:
 
 def read(payload: bytes, count: int) -> Results:
     """The columns of a batch; raises Malformed with the reason if they are not `count` results."""
+    check_size(payload)
+    return decode(payload, count)
+
+
+def check_size(payload: bytes) -> None:
+    """Raises Malformed if no batch may have so many bytes, of whichever kind."""
     if len(payload) > MAX_BATCH_BYTES:
         raise Malformed(f"{len(payload)} bytes, a batch may have {MAX_BATCH_BYTES}")
-    return decode(payload, count)
 
 
 def complaint(results: Results, known: KnownVersion | None) -> str:

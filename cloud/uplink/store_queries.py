@@ -15,7 +15,15 @@ from sqlalchemy.exc import OperationalError
 
 from cloud.uplink.aggregates import CONFIDENCES, LATENCIES, MINUTE_MS
 from cloud.uplink.questions import Account, Bucket, Found, Group, InvalidQuestion, Place, Row, Which
-from cloud.uplink.tables import result_minute_labels, result_minutes, results, sources, streams, versions
+from cloud.uplink.tables import (  # fmt: skip
+    OF_RESULTS,
+    result_minute_labels,
+    result_minutes,
+    results,
+    sources,
+    streams,
+    versions,
+)
 
 PATIENCE_S = 20
 _STEPS = 10_000
@@ -77,7 +85,7 @@ def _by_time(connection: Connection, wanted: Select[Any], after: Place | None, l
 
 def _by_stream(connection: Connection, wanted: Select[Any], device: str, after: Place | None, limit: int) -> list[Row]:
     """Stream by stream, each along its key: however many results others have, they are not looked at."""
-    ids = select(streams.c.id).where(streams.c.device == device).order_by(streams.c.id.desc())
+    ids = select(streams.c.id).where(streams.c.device == device, OF_RESULTS).order_by(streams.c.id.desc())
     found: list[Row] = []
     for stream in connection.execute(ids).scalars().all():
         if after is not None and stream > after.stream:

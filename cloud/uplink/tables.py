@@ -16,6 +16,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     PrimaryKeyConstraint,
+    SmallInteger,
     String,
     Table,
     UniqueConstraint,
@@ -24,20 +25,25 @@ from sqlalchemy import (
 
 from cloud.foundation.database import metadata
 from cloud.uplink.aggregates import CONFIDENCES, LATENCIES
+from cloud.uplink.entities import Kind
 
 streams = Table(
     "streams",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("device", String, nullable=False),
+    Column("kind", SmallInteger, nullable=False, server_default=text("0")),  # entities.Kind
     Column("epoch", BigInteger, nullable=False),
     Column("watermark", BigInteger, nullable=False, server_default=text("0")),
     Column("skipped", BigInteger, nullable=False, server_default=text("0")),
     Column("set_aside", BigInteger, nullable=False, server_default=text("0")),
-    Column("expired", BigInteger, nullable=False, server_default=text("0")),  # results dropped by retention
-    UniqueConstraint("device", "epoch"),
+    Column("expired", BigInteger, nullable=False, server_default=text("0")),  # rows dropped by retention
+    UniqueConstraint("device", "kind", "epoch"),
     postgresql_with={"fillfactor": 50},  # each commit moves watermarks: the new row finds room beside the old
 )
+
+OF_RESULTS = streams.c.kind == Kind.RESULTS
+"""Which streams results come over: whoever speaks of results asks of no others."""
 
 sources = Table(
     "result_sources",

@@ -162,6 +162,14 @@ class EdgeSettings(BaseSettings):
         default=256 * MEBIBYTE,
         description="Bytes of results kept while the cloud is away; beyond it the oldest are dropped and counted.",
     )
+    events_bytes: Annotated[int, Field(ge=MEBIBYTE)] = Field(
+        default=4 * MEBIBYTE,
+        description="Bytes of events kept while the cloud is away; beyond it the oldest are dropped and counted.",
+    )
+    telemetry_bytes: Annotated[int, Field(ge=MEBIBYTE)] = Field(
+        default=4 * MEBIBYTE,
+        description="Bytes of telemetry kept while the cloud is away, for some two weeks; as above.",
+    )
     samples_bytes: Annotated[int, Field(ge=0)] = Field(
         default=64 * MEBIBYTE,
         description="Bytes of sampled frames kept while the cloud is away; beyond it none are added. 0: no samples.",
@@ -250,11 +258,15 @@ class EdgeSettings(BaseSettings):
     )
     uplink_rate: Annotated[int, Field(ge=0)] = Field(
         default=0,
-        description="Most bytes a second that results are sent with, lest days offline fill the link; "
-        "telemetry goes first; 0: without limit.",
+        description="Most bytes a second that results are sent with, and what else waits, lest days offline fill the "
+        "link; what is new of events and telemetry goes first; 0: without limit.",
     )
     report_s: Seconds = Field(default=5.0, description="Seconds between two reports of the state when nothing changes.")
-    telemetry_s: Seconds = Field(default=1.0, description="Seconds that one telemetry message covers.")
+    telemetry_s: Seconds = Field(
+        default=10.0,
+        description="Seconds that one interval of telemetry covers, at least a minute while the cloud is away; each is "
+        "a write to the disk and a row in the cloud.",
+    )
     trial_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         default=1.0, description="Seconds that a new model must hold under load before it is committed."
     )

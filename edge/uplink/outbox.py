@@ -1,4 +1,4 @@
-"""The durable outbox: results wait here, in SQLite, until the cloud has committed them.
+"""The durable outbox: results, or another kind, wait here, in SQLite, until the cloud has committed them.
 
 A batch is one row, its payload the bytes that the stream will send. The rows, the sources' watermarks and the books
 move in one transaction that is on disk before `append` returns, so a source that was told its watermark never needs to
@@ -39,7 +39,12 @@ log = structlog.get_logger()
 
 
 class Outbox:
-    """The outbox in one database file. Safe to use from several threads; one process has it open at a time."""
+    """The outbox in one database file. Safe to use from several threads; one process has it open at a time.
+
+    damage: why it was begun anew without what it held; empty: it was not.
+    """
+
+    damage = ""
 
     def __init__(self, path: Path, database: sqlite3.Connection, ledger: Ledger, max_bytes: int) -> None:
         self._path = path
@@ -56,16 +61,20 @@ class Outbox:
         A damaged file is set aside beside its place, and a new epoch begins. Raises OutboxFailed if another process has
         it open, or the folder cannot be written.
         """
+        damage = ""
         try:
             try:
                 database, ledger = _load(path)
-            except _Damaged as damage:
-                log.error("outbox damaged, begun anew without its results", path=str(path), damage=str(damage))
+            except _Damaged as damaged:
+                damage = str(damaged)
+                log.error("outbox damaged, begun anew without what it held", path=str(path), damage=damage)
                 _set_aside(path)
                 database, ledger = _load(path)
         except (sqlite3.Error, _Damaged, OSError) as error:
             raise _failure(path, error) from error
-        return cls(path, database, ledger, max_bytes)
+        outbox = cls(path, database, ledger, max_bytes)
+        outbox.damage = damage
+        return outbox
 
     @property
     def epoch(self) -> int:
