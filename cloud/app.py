@@ -7,7 +7,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,14 +21,19 @@ from cloud.delivery.metadata import MetadataPublisher
 from cloud.delivery.mqtt import Publisher
 from cloud.drift import routes as drift_routes
 from cloud.drift.service import Drifts
+from cloud.events import routes as events_routes
+from cloud.events.service import Events
 from cloud.fleet import routes as fleet_routes
+from cloud.fleet import telemetry_routes
 from cloud.fleet.inbox import TelemetryInbox
 from cloud.fleet.mqtt import FleetMessages
 from cloud.fleet.service import Fleet
+from cloud.fleet.telemetry import TelemetryHistory
 from cloud.foundation.broker import BrokerFailed, embedded_broker
 from cloud.foundation.database import Database, DatabaseFailed
 from cloud.foundation.metrics import BROKER_CONNECTED
 from cloud.foundation.pulse import Pulse
+from cloud.foundation.retention import Kept, Retention
 from cloud.foundation.settings import CloudSettings
 from cloud.http_server import HttpServer, listening
 from cloud.identity import routes as identity_routes
@@ -54,11 +59,10 @@ from cloud.shadow.service import Shadows
 from cloud.uplink import consumer_routes, query_routes
 from cloud.uplink import routes as uplink_routes
 from cloud.uplink.consumers import Consumers
-from cloud.uplink.entities import KnownVersion
+from cloud.uplink.entities import Kind, KnownVersion
 from cloud.uplink.merge import Merger
 from cloud.uplink.queries import Queries
 from cloud.uplink.quotas import Quota, Quotas
-from cloud.uplink.retention import Kept, Retention
 from cloud.uplink.rpc import UplinkService
 from cloud.uplink.server import CannotListen, IngestServer
 from cloud.uplink.service import Ingest
@@ -89,6 +93,8 @@ class Rooms:
     fleet: Fleet
     rollouts: Rollouts
     ingest: Ingest
+    events: Events
+    telemetry: TelemetryHistory
     drifts: Drifts
     shadows: Shadows
     samples: Samples
@@ -113,10 +119,13 @@ def compose(settings: CloudSettings) -> Iterator[Rooms]:
     thresholds = Thresholds(settings.drift_psi, settings.drift_p, settings.drift_shift)
     drifts = Drifts(database, registry, thresholds)
     shadows = Shadows(database, registry, fleet, identity.sign, settings.deployment_days)
-    ingest = Ingest(database, known_versions(registry))
+    events, telemetry = Events(database), TelemetryHistory(database)
+    ingest = Ingest(database, known_versions(registry), {Kind.EVENTS: events, Kind.TELEMETRY: telemetry})
     samples = Samples(database, registry, fleet, *samples_kept.kept(settings, database))
     try:
-        yield Rooms(database, trust, registry, fleet, rollouts, ingest, drifts, shadows, samples)
+        yield Rooms(
+            database, trust, registry, fleet, rollouts, ingest, events, telemetry, drifts, shadows, samples
+        )  # fmt: skip
     finally:
         database.close()
 
@@ -261,8 +270,7 @@ class _Process:
         await server.start()
         self._pulse.listeners.append(server.serving)
         self._background("telemetry", self._telemetry.run())
-        kept = Kept(self._settings.result_days, self._settings.aggregate_days, self._settings.quarantine_days)
-        self._background("retention", Retention(self._rooms.ingest, kept).run())
+        self._background("retention", Retention(_kept(self._rooms, self._settings)).run())
         samples = SampleRetention(self._rooms.samples, self._settings.sample_days, self._settings.sample_bytes)
         self._background("retention of samples", samples.run())
         self._background("policies for samples", self._samples.run())
@@ -304,6 +312,8 @@ class _Process:
             registry_routes.router(rooms.registry),
             registration_routes.router(rooms.registry, rooms.trust.check_delegated),
             fleet_routes.router(rooms.fleet),
+            telemetry_routes.router(rooms.fleet, rooms.telemetry),
+            events_routes.router(rooms.events),
             rollouts_routes.router(rooms.rollouts),
             uplink_routes.router(rooms.ingest),
             query_routes.router(Queries(rooms.database)),
@@ -354,6 +364,18 @@ def _take_watched(rooms: Rooms, device: str, message: UplinkMessage) -> None:
         rooms.drifts.take(device, message.drift, _now_ms())
     else:
         rooms.shadows.take(device, message.comparison, _now_ms())
+
+
+def _kept(rooms: Rooms, settings: CloudSettings) -> Iterable[Kept]:
+    ingest = rooms.ingest
+    return (
+        Kept("results", settings.result_days, ingest.expire),
+        Kept("aggregates", settings.aggregate_days, ingest.expire_account),
+        Kept("quarantine", settings.quarantine_days, ingest.expire_quarantine),
+        Kept("events", settings.event_days, partial(ingest.expire_kind, Kind.EVENTS)),
+        Kept("telemetry", settings.telemetry_days, partial(ingest.expire_kind, Kind.TELEMETRY)),
+        Kept("drift by hour", settings.drift_days, rooms.drifts.expire),
+    )
 
 
 def _now_ms() -> int:

@@ -49,6 +49,7 @@ COMMANDS = {
     "shadow": Lazy("cloud.shadow.commands", "shadow", "A challenger beside the champion, on the same frames."),
     "watch-mqtt": Lazy("cloud.delivery.commands", "watch_mqtt", "Show what crosses the broker, decoded."),
     "results": Lazy("cloud.uplink.commands", "results", "Results that the devices sent."),
+    "events": Lazy("cloud.events.commands", "events", "What happened on the devices."),
     "samples": Lazy("cloud.samples.commands", "samples", "Frames that devices send in: which ones, and get them."),
     "audit": Lazy("cloud.uplink.commands", "audit", "Whether what was sent is stored, once."),
 }

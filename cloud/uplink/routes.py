@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Path, Query, Response
 from pydantic import BaseModel, Field
 
-from cloud.uplink.entities import InvalidTruths, Quarantined, SeveralModels, Summary
+from cloud.uplink.entities import InvalidTruths, Kind, Quarantined, SeveralModels, Summary
 from cloud.uplink.rules import LAST_SEQ, MAX_LABEL, MAX_TRUTHS
 from cloud.uplink.service import Ingest
 
@@ -60,10 +60,10 @@ def router(ingest: Ingest) -> APIRouter:
             raise HTTPException(404, f"there is no batch {number} in quarantine")
         return Response(payload, media_type="application/octet-stream")
 
-    @routes.get("/audit/results")
-    def get_audit() -> list[dict[str, Any]]:
+    @routes.get("/audit/{kind}")
+    def get_audit(kind: Literal["results", "events", "telemetry"]) -> list[dict[str, Any]]:
         """By device, what it sent by its own numbers, and what the database holds of it. Reads every row."""
-        return [asdict(one) for one in ingest.audit()]
+        return [asdict(one) for one in ingest.audit(Kind[kind.upper()])]
 
     return routes
 
@@ -90,6 +90,7 @@ def quarantined_json(one: Quarantined) -> dict[str, Any]:
     return {
         "id": one.id,
         "device": one.device,
+        "kind": one.kind.plural,
         "epoch": str(one.epoch),
         "first_seq": str(one.first_seq),
         "count": one.count,

@@ -16,6 +16,7 @@ from cloud.uplink.aggregates import added
 from cloud.uplink.entities import (
     Block,
     Counts,
+    Kind,
     Opened,
     Placement,
     Quarantined,
@@ -25,11 +26,11 @@ from cloud.uplink.entities import (
 )
 from cloud.uplink.inserting import insert_new
 from cloud.uplink.summing import total
-from cloud.uplink.tables import quarantine, results, sources, streams, truths, versions
+from cloud.uplink.tables import OF_RESULTS, quarantine, results, sources, streams, truths, versions
 from protos.kit.columns import Results
 
 
-class _Kind(Protocol):
+class _Dialect(Protocol):
     """What each kind of database does its own way."""
 
     def lock(self, connection: Connection, ids: Iterable[int]) -> dict[int, StreamState]: ...
@@ -40,19 +41,19 @@ class _Kind(Protocol):
     def expire(self, connection: Connection, before_day: int) -> int: ...
 
 
-_KINDS: Mapping[str, _Kind] = {"sqlite": store_sqlite, "postgresql": store_postgresql}
+_DIALECTS: Mapping[str, _Dialect] = {"sqlite": store_sqlite, "postgresql": store_postgresql}
 
 
 @dataclass
 class Names:
-    """Integer names of sources and model versions, remembered. They are committed before a row refers to them."""
+    """Integer names of sources and of versions in a slot. They are committed before a row refers to them."""
 
     sources: dict[tuple[str, str], int] = field(default_factory=dict)
-    versions: dict[bytes, int] = field(default_factory=dict)
+    versions: dict[tuple[bytes, str], int] = field(default_factory=dict)
 
     def knows(self, device: str, read: Results) -> bool:
         """Whether the rows of a batch can be written."""
-        return (device, read.source) in self.sources and read.manifest in self.versions
+        return (device, read.source) in self.sources and (read.manifest, read.slot) in self.versions
 
     def learn(self, connection: Connection, arrived: Iterable[tuple[str, Results]]) -> Names:
         """These names and those of more batches, given now if they are new; to be used once that is committed."""
@@ -60,43 +61,44 @@ class Names:
         for device, read in arrived:
             if (device, read.source) not in known.sources:
                 known.sources[device, read.source] = source_id(connection, device, read.source)
-            if read.manifest not in known.versions:
-                known.versions[read.manifest] = _version_id(connection, read)
+            if (read.manifest, read.slot) not in known.versions:
+                known.versions[read.manifest, read.slot] = _version_id(connection, read)
         return known
 
 
 def lock(connection: Connection, ids: Iterable[int]) -> dict[int, StreamState]:
     """The streams' states, which no other transaction changes until this one ends. Unknown ids are left out."""
-    return _kind(connection).lock(connection, ids)
+    return _dialect(connection).lock(connection, ids)
 
 
 def write(connection: Connection, blocks: Sequence[Block], moved: Mapping[int, StreamState], now_ms: int) -> None:
     """Add the blocks' rows, received at `now_ms`, to the results and their account; move locked streams."""
-    _kind(connection).write(connection, blocks, moved, now_ms)
+    _dialect(connection).write(connection, blocks, moved, now_ms)
     if any(len(block.results) for block in blocks):
         store_aggregates.keep(connection, added(blocks, now_ms))
 
 
 def make_days(connection: Connection, days: Iterable[int]) -> None:
     """Make room for what is received on these days, counted from 1970. The transaction must be the only writer."""
-    _kind(connection).make_days(connection, days)
+    _dialect(connection).make_days(connection, days)
 
 
 def expire(connection: Connection, before_day: int) -> int:
     """Drop some of the results received before a day, with their truths; returns how many, 0: there are no more."""
-    return _kind(connection).expire(connection, before_day)
+    return _dialect(connection).expire(connection, before_day)
 
 
-def find_stream(connection: Connection, device: str, epoch: int) -> Opened | None:
-    """The stream of one life of a device's outbox, if it has begun."""
-    wanted = select(streams.c.id, streams.c.watermark).where(streams.c.device == device, streams.c.epoch == epoch)
+def find_stream(connection: Connection, device: str, kind: Kind, epoch: int) -> Opened | None:
+    """The stream of one life of a device's outbox of this kind, if it has begun."""
+    s = streams.c
+    wanted = select(s.id, s.watermark).where(s.device == device, s.kind == kind, s.epoch == epoch)
     found = connection.execute(wanted).one_or_none()
     return Opened(found.id, found.watermark) if found else None
 
 
-def begin_stream(connection: Connection, device: str, epoch: int) -> None:
+def begin_stream(connection: Connection, device: str, kind: Kind, epoch: int) -> None:
     """Begin a stream at watermark 0, if it has not begun."""
-    insert_new(connection, streams, ("device", "epoch"), [(device, epoch)])
+    insert_new(connection, streams, ("device", "kind", "epoch"), [(device, int(kind), epoch)])
 
 
 def quarantined(connection: Connection, limit: int) -> list[Quarantined]:
@@ -106,6 +108,7 @@ def quarantined(connection: Connection, limit: int) -> list[Quarantined]:
         select(
             q.id,
             streams.c.device,
+            streams.c.kind,
             streams.c.epoch,
             q.first_seq,
             q.count,
@@ -118,7 +121,7 @@ def quarantined(connection: Connection, limit: int) -> list[Quarantined]:
         .limit(limit)
     )
     return [
-        Quarantined(r.id, r.device, r.epoch, int(r.first_seq), r[4], r.reason, r.size, r.received_ms)
+        Quarantined(r.id, r.device, Kind(r.kind), r.epoch, int(r.first_seq), r[5], r.reason, r.size, r.received_ms)
         for r in connection.execute(wanted)
     ]
 
@@ -163,8 +166,8 @@ def counts(connection: Connection) -> Counts:
         stored=_number(connection, select(func.count()).select_from(truths).where(answered)),
         duplicated=_number(connection, select(func.coalesce(func.sum(store_audit.repeated().subquery().c.extra), 0))),
         results_total=_number(connection, select(func.count()).select_from(results)),
-        quarantined=_number(connection, select(func.count()).select_from(quarantine)),
-        skipped=_number(connection, select(total(streams.c.skipped))),
+        quarantined=_number(connection, select(func.count()).select_from(quarantine).join(streams).where(OF_RESULTS)),
+        skipped=_number(connection, select(total(streams.c.skipped)).where(OF_RESULTS)),
     )
 
 
@@ -186,13 +189,15 @@ def by_version(connection: Connection) -> list[VersionSummary]:
     ]
 
 
-def _kind(connection: Connection) -> _Kind:
-    return _KINDS[connection.dialect.name]
+def _dialect(connection: Connection) -> _Dialect:
+    return _DIALECTS[connection.dialect.name]
 
 
 def _version_id(connection: Connection, read: Results) -> int:
-    insert_new(connection, versions, ("manifest", "model", "version"), [(read.manifest, read.model, read.version)])
-    return _number(connection, select(versions.c.id).where(versions.c.manifest == read.manifest))
+    names = ("manifest", "model", "version", "slot")
+    insert_new(connection, versions, names, [(read.manifest, read.model, read.version, read.slot)])
+    wanted = select(versions.c.id).where(versions.c.manifest == read.manifest, versions.c.slot == read.slot)
+    return _number(connection, wanted)
 
 
 def _number(connection: Connection, query: object) -> int:

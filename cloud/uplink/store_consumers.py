@@ -11,7 +11,7 @@ from cloud.uplink.inserting import insert, insert_new
 from cloud.uplink.questions import Row
 from cloud.uplink.store_queries import ROW
 from cloud.uplink.summing import total
-from cloud.uplink.tables import consumers, positions, results, streams
+from cloud.uplink.tables import OF_RESULTS, consumers, positions, results, streams
 
 _FORWARD = (
     "ON CONFLICT (consumer, stream) DO UPDATE SET seq = excluded.seq, acknowledged_ms = excluded.acknowledged_ms "
@@ -40,7 +40,8 @@ def hold(connection: Connection, name: str) -> bool:
 
 def pass_all(connection: Connection, name: str, now_ms: int) -> None:
     """Put a new consumer behind everything that is stored."""
-    now = select(literal(name), streams.c.id, streams.c.watermark, literal(now_ms)).where(streams.c.watermark > 0)
+    now = select(literal(name), streams.c.id, streams.c.watermark, literal(now_ms))
+    now = now.where(streams.c.watermark > 0, OF_RESULTS)
     connection.execute(positions.insert().from_select(list(positions.c), now))
 
 
@@ -57,7 +58,7 @@ def every(connection: Connection) -> list[Consumer]:
     here = and_(positions.c.consumer == consumers.c.name, positions.c.stream == streams.c.id)
     wanted = (
         select(consumers.c.name, consumers.c.created_ms, behind)
-        .select_from(consumers.outerjoin(streams, literal(value=True)).outerjoin(positions, here))
+        .select_from(consumers.outerjoin(streams, OF_RESULTS).outerjoin(positions, here))
         .group_by(consumers.c.name, consumers.c.created_ms)
         .order_by(consumers.c.name)
     )
@@ -70,7 +71,7 @@ def lagging(connection: Connection, name: str, limit: int) -> list[Lag]:
     wanted = (
         select(streams.c.id, _seq, streams.c.watermark)
         .outerjoin_from(streams, positions, here)
-        .where(streams.c.watermark > _seq)
+        .where(streams.c.watermark > _seq, OF_RESULTS)
         .order_by(func.coalesce(positions.c.acknowledged_ms, 0), streams.c.id)
         .limit(limit)
     )
@@ -85,8 +86,8 @@ def behind(connection: Connection, lag: Lag, limit: int) -> list[Row]:
 
 
 def watermarks(connection: Connection, ids: Iterable[int]) -> dict[int, int]:
-    """How far these streams have come."""
-    wanted = select(streams.c.id, streams.c.watermark).where(streams.c.id.in_(list(ids)))
+    """How far these streams have come, as far as they are of results."""
+    wanted = select(streams.c.id, streams.c.watermark).where(streams.c.id.in_(list(ids)), OF_RESULTS)
     return {row.id: row.watermark for row in connection.execute(wanted)}
 
 

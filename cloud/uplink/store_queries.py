@@ -15,7 +15,15 @@ from sqlalchemy.exc import OperationalError
 
 from cloud.uplink.aggregates import CONFIDENCES, LATENCIES, MINUTE_MS
 from cloud.uplink.questions import Account, Bucket, Found, Group, InvalidQuestion, Place, Row, Which
-from cloud.uplink.tables import result_minute_labels, result_minutes, results, sources, streams, versions
+from cloud.uplink.tables import (  # fmt: skip
+    OF_RESULTS,
+    result_minute_labels,
+    result_minutes,
+    results,
+    sources,
+    streams,
+    versions,
+)
 
 PATIENCE_S = 20
 _STEPS = 10_000
@@ -32,7 +40,10 @@ ROW = [r[field.name] for field in fields(Row)]
 _NAMED = {
     "stream": (select(streams.c.id, streams.c.device, streams.c.epoch), ("device", "epoch")),
     "source": (select(sources.c.id, sources.c.source), ("source",)),
-    "version": (select(versions.c.id, versions.c.model, versions.c.version), ("model", "version")),
+    "version": (
+        select(versions.c.id, versions.c.model, versions.c.version, versions.c.slot),
+        ("model", "version", "slot"),
+    ),
 }
 """What a result's integers stand for."""
 
@@ -77,7 +88,7 @@ def _by_time(connection: Connection, wanted: Select[Any], after: Place | None, l
 
 def _by_stream(connection: Connection, wanted: Select[Any], device: str, after: Place | None, limit: int) -> list[Row]:
     """Stream by stream, each along its key: however many results others have, they are not looked at."""
-    ids = select(streams.c.id).where(streams.c.device == device).order_by(streams.c.id.desc())
+    ids = select(streams.c.id).where(streams.c.device == device, OF_RESULTS).order_by(streams.c.id.desc())
     found: list[Row] = []
     for stream in connection.execute(ids).scalars().all():
         if after is not None and stream > after.stream:
@@ -93,12 +104,8 @@ def _by_stream(connection: Connection, wanted: Select[Any], device: str, after: 
 
 def named(connection: Connection, rows: Sequence[Row]) -> list[Found]:
     """The rows with the names of their devices, sources and versions."""
-    device_of = _names(
-        connection, select(streams.c.id, streams.c.device, streams.c.epoch), {one.stream for one in rows}
-    )
-    source_of = _names(connection, select(sources.c.id, sources.c.source), {one.source for one in rows})
-    version_of = _names(
-        connection, select(versions.c.id, versions.c.model, versions.c.version), {one.version for one in rows}
+    device_of, source_of, version_of = (
+        _names(connection, wanted, {getattr(one, integers) for one in rows}) for integers, (wanted, _) in _NAMED.items()
     )
     return [
         Found(
@@ -109,6 +116,7 @@ def named(connection: Connection, rows: Sequence[Row]) -> list[Found]:
             frame=one.frame,
             model=version_of[one.version][1],
             version=version_of[one.version][2],
+            slot=version_of[one.version][3],
             label=one.label,
             confidence=_as_said(one.confidence),
             latency_us=one.latency_us,
@@ -169,6 +177,8 @@ def account(
         told["device"] = sources.c.device
     if Group.VERSION in groups:
         told |= {"model": versions.c.model, "version": versions.c.version}
+    if Group.SLOT in groups:
+        told["slot"] = versions.c.slot
     if Group.LABEL in groups:
         told["label"] = t.label
     sums = [column.name for column in t if not column.primary_key]
@@ -194,6 +204,7 @@ def _account(value: RowMapping, bucket: Bucket) -> Account:
         device=value.get("device"),
         model=value.get("model"),
         version=value.get("version"),
+        slot=value.get("slot"),
         label=value.get("label"),
         results=count,
         confidence=value["sum_confidence"] / count,
@@ -206,8 +217,8 @@ def _account(value: RowMapping, bucket: Bucket) -> Account:
 def _conditions(which: Which) -> Iterator[ColumnElement[bool]]:
     if which.source is not None:
         yield r.source.in_(select(sources.c.id).where(*_names_asked(Which(which.device, which.source))))
-    if which.model is not None or which.version is not None:
-        yield r.version.in_(select(versions.c.id).where(*_names_asked(Which(model=which.model, version=which.version))))
+    if (answered := Which(model=which.model, version=which.version, slot=which.slot)) != Which():
+        yield r.version.in_(select(versions.c.id).where(*_names_asked(answered)))
     if which.label is not None:
         yield r.label == which.label
     if which.from_ms is not None:
@@ -240,6 +251,8 @@ def _names_asked(which: Which) -> Iterator[ColumnElement[bool]]:
         yield versions.c.model == which.model
     if which.version is not None:
         yield versions.c.version == which.version
+    if which.slot is not None:
+        yield versions.c.slot == which.slot
 
 
 def _minutes_asked(which: Which, minute: ColumnElement[int]) -> Iterator[ColumnElement[bool]]:

@@ -11,6 +11,7 @@ from alembic.autogenerate import produce_migrations, render_python_code
 from alembic.migration import MigrationContext
 from click.testing import CliRunner
 from sqlalchemy import Connection, create_engine, inspect
+from sqlalchemy.exc import IntegrityError
 
 import cloud.app  # noqa: F401 - with it every room's tables are known
 from cloud.cli import littoral
@@ -18,7 +19,7 @@ from cloud.foundation import migrate
 from cloud.foundation.database import Database, DatabaseFailed, metadata
 from cloud.foundation.migrations.versions.v0002_account import account_for_all
 from cloud.uplink import store
-from cloud.uplink.entities import KnownVersion, ReceivedBatch
+from cloud.uplink.entities import Kind, KnownVersion, Opened, ReceivedBatch
 from cloud.uplink.rules import days_to_make
 from cloud.uplink.service import Ingest
 from protos.kit.columns import Results, encode
@@ -109,6 +110,23 @@ def test_a_database_from_before_versions_were_counted_is_taken_over_with_its_row
     with database.reading() as connection:
         assert connection.exec_driver_sql("SELECT device, watermark FROM streams").one() == ("edge-1", 3)
     assert {"result_minutes", "model_versions"} <= tables(database)
+    database.close()
+
+
+def test_streams_from_before_carry_results_and_keep_what_refers_to_them(database_url: str) -> None:
+    def with_books(connection: Connection) -> None:
+        command.upgrade(migrate._config(connection), "0010")
+        connection.exec_driver_sql("INSERT INTO streams (id, device, epoch, watermark) VALUES (3, 'edge-1', 7, 5)")
+        connection.exec_driver_sql("INSERT INTO stream_books VALUES (3, 5, 0, 0, 0, 5, 1)")
+
+    database = made(database_url, with_books)
+    database.migrate()
+    with database.transaction() as connection:
+        assert store.find_stream(connection, "edge-1", Kind.RESULTS, 7) == Opened(3, 5)
+        assert connection.exec_driver_sql("SELECT stream FROM stream_books").scalar_one() == 3
+        store.begin_stream(connection, "edge-1", Kind.EVENTS, 7)
+        with pytest.raises(IntegrityError):
+            connection.exec_driver_sql("DELETE FROM streams WHERE id = 3")
     database.close()
 
 

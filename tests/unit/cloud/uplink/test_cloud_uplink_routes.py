@@ -97,6 +97,7 @@ def test_quarantine_is_listed_with_reasons(client: TestClient, ingest: Ingest) -
         {
             "id": 1,
             "device": "edge-1",
+            "kind": "results",
             "epoch": "5",
             "first_seq": "1",
             "count": 4,
