@@ -7,7 +7,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +33,7 @@ from cloud.foundation.broker import BrokerFailed, embedded_broker
 from cloud.foundation.database import Database, DatabaseFailed
 from cloud.foundation.metrics import BROKER_CONNECTED
 from cloud.foundation.pulse import Pulse
+from cloud.foundation.retention import Kept, Retention
 from cloud.foundation.settings import CloudSettings
 from cloud.http_server import HttpServer, listening
 from cloud.identity import routes as identity_routes
@@ -62,7 +63,6 @@ from cloud.uplink.entities import Kind, KnownVersion
 from cloud.uplink.merge import Merger
 from cloud.uplink.queries import Queries
 from cloud.uplink.quotas import Quota, Quotas
-from cloud.uplink.retention import Kept, Retention
 from cloud.uplink.rpc import UplinkService
 from cloud.uplink.server import CannotListen, IngestServer
 from cloud.uplink.service import Ingest
@@ -270,7 +270,7 @@ class _Process:
         await server.start()
         self._pulse.listeners.append(server.serving)
         self._background("telemetry", self._telemetry.run())
-        self._background("retention", Retention(self._rooms.ingest, _kept(self._settings)).run())
+        self._background("retention", Retention(_kept(self._rooms, self._settings)).run())
         samples = SampleRetention(self._rooms.samples, self._settings.sample_days, self._settings.sample_bytes)
         self._background("retention of samples", samples.run())
         self._background("policies for samples", self._samples.run())
@@ -366,13 +366,15 @@ def _take_watched(rooms: Rooms, device: str, message: UplinkMessage) -> None:
         rooms.shadows.take(device, message.comparison, _now_ms())
 
 
-def _kept(settings: CloudSettings) -> Kept:
-    return Kept(
-        results=settings.result_days,
-        aggregates=settings.aggregate_days,
-        quarantine=settings.quarantine_days,
-        events=settings.event_days,
-        telemetry=settings.telemetry_days,
+def _kept(rooms: Rooms, settings: CloudSettings) -> Iterable[Kept]:
+    ingest = rooms.ingest
+    return (
+        Kept("results", settings.result_days, ingest.expire),
+        Kept("aggregates", settings.aggregate_days, ingest.expire_account),
+        Kept("quarantine", settings.quarantine_days, ingest.expire_quarantine),
+        Kept("events", settings.event_days, partial(ingest.expire_kind, Kind.EVENTS)),
+        Kept("telemetry", settings.telemetry_days, partial(ingest.expire_kind, Kind.TELEMETRY)),
+        Kept("drift by hour", settings.drift_days, rooms.drifts.expire),
     )
 
 

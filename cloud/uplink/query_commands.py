@@ -16,9 +16,10 @@ from cloud.foundation.client import Api
 from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
 from protos.kit.settings import load, options
+from protos.topics import DEFAULT_SLOT
 
 FOLLOW_WAIT_S = 20
-_MODEL = ("device", "source", "model", "version", "label")
+_NAMES = ("device", "source", "slot", "model", "version", "label")
 _Command = Callable[..., None]
 
 
@@ -29,6 +30,7 @@ def which(command: _Command) -> _Command:
         click.option("--source", help="Of this source of frames."),
         click.option("--model", help="Of this model."),
         click.option("--version", type=click.IntRange(1), help="Of this version."),
+        click.option("--slot", help="Of the model in this slot."),
         click.option("--label", type=click.IntRange(0), help="With this class index."),
         click.option("--from", "from_", metavar="TIME", help="Received at or after it: 2026-11-25T14:00 (UTC)."),
         click.option("--to", metavar="TIME", help="Received before it."),
@@ -61,7 +63,9 @@ def list_command(as_json: bool, **given: Any) -> None:  # noqa: ANN401, FBT001 -
 @click.command()
 @which
 @click.option("--bucket", type=click.Choice(["minute", "hour", "day"]), default="hour", show_default=True)
-@click.option("--group", type=click.Choice(["device", "version", "label"]), multiple=True, help="Tell apart by it.")
+@click.option(
+    "--group", type=click.Choice(["device", "version", "label", "slot"]), multiple=True, help="Tell apart by it."
+)
 @json_option
 @options(CloudSettings, only=("api",))
 def aggregates(as_json: bool, **given: Any) -> None:  # noqa: ANN401, FBT001 - as click hands them over
@@ -144,24 +148,28 @@ def _api(flags: dict[str, Any]) -> Api:
 
 
 def _draw_results(found: dict[str, Any]) -> RenderableType:
+    one_slot = all(one["slot"] == DEFAULT_SLOT for one in found["results"])
+    names = [name for name in _NAMES if name != "slot" or not one_slot]
     rows = [
         [
             _time(one["received_ms"]),
-            *(one[name] for name in _MODEL),
+            *(one[name] for name in names),
             f"{one['confidence']:.3f}",
             one["latency_us"],
             one["frame"],
         ]
         for one in found["results"]
     ]
-    drawn = table("Results", ("received", *_MODEL, "confidence", "latency_us", "frame"), rows)
+    drawn = table("Results", ("received", *names, "confidence", "latency_us", "frame"), rows)
     drawn.caption = f"more: --cursor {found['next']}" if found["next"] else None
     drawn.caption_justify = "left"
     return drawn
 
 
 def _draw_aggregates(found: dict[str, Any]) -> RenderableType:
-    told = [name for name in ("device", "model", "version", "label") if any(name in one for one in found["entries"])]
+    told = [
+        name for name in ("device", "slot", "model", "version", "label") if any(name in one for one in found["entries"])
+    ]
     numbers = ("latency_p50_us", "latency_p95_us", "latency_p99_us")
     rows = [
         [

@@ -55,10 +55,12 @@ def which(
     to: Time = None,
     min_confidence: Share = None,
     max_confidence: Share = None,
+    slot: str | None = None,
 ) -> Which:
     """Which results are meant, from a request's parameters."""
     with refusals():
-        return Which(device, source, model, version, label, unix_ms(from_), unix_ms(to), min_confidence, max_confidence)
+        times, confidences = (unix_ms(from_), unix_ms(to)), (min_confidence, max_confidence)
+        return Which(device, source, model, version, label, *times, *confidences, slot)
 
 
 Asked = Annotated[Which, Depends(which)]
@@ -110,7 +112,7 @@ def account_json(bucket: str, entries: Sequence[Account]) -> dict[str, Any]:
 
 
 def _entry(one: Account) -> dict[str, Any]:
-    told = {"device": one.device, "model": one.model, "version": one.version, "label": one.label}
+    told = {name: getattr(one, name) for name in ("device", "slot", "model", "version", "label")}
     entry: dict[str, Any] = {"begin_ms": one.begin_ms}
     entry |= {name: value for name, value in told.items() if value is not None}
     entry |= {"results": one.results, "confidence_mean": one.confidence}

@@ -31,10 +31,12 @@ class Which:
     to_ms: int | None = None
     min_confidence: float | None = None
     max_confidence: float | None = None
+    slot: str | None = None
 
     def __post_init__(self) -> None:
         """Raises InvalidQuestion for a name that PostgreSQL cannot even be asked for."""
-        for what, name in (("device", self.device), ("source", self.source), ("model", self.model)):
+        names = (("device", self.device), ("source", self.source), ("model", self.model), ("slot", self.slot))
+        for what, name in names:
             if name is not None and "\0" in name:
                 raise InvalidQuestion(f"{what} {name[:64]!r} is not a name")
 
@@ -80,6 +82,7 @@ class Found:
     frame: int
     model: str
     version: int
+    slot: str
     label: int
     confidence: float
     latency_us: int
@@ -109,6 +112,7 @@ class Group(Enum):
     DEVICE = "device"
     VERSION = "version"
     LABEL = "label"
+    SLOT = "slot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,7 @@ class Account:
     latency_us: float | None = None
     latencies: Sequence[int] = ()
     confidences: Sequence[int] = ()
+    slot: str | None = None
 
 
 def as_cursor(place: Place) -> str:

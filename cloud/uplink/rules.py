@@ -27,9 +27,11 @@ from cloud.uplink.entities import (
     VersionSummary,
 )
 from protos.kit.columns import Malformed, Results, decode
-from protos.topics import MAX_BATCH_ROWS, NAME, checked_name
+from protos.topics import MAX_GRPC_BYTES, NAME, checked_name
 
 LAST_SEQ = 2**62
+MOST_ROWS = MAX_GRPC_BYTES // 16
+"""A message has no room for more: a batch that says so has no numbers that can be believed."""
 DAYS_AHEAD = 3
 MAX_TRUTHS = 100_000
 MAX_LABEL = 2**16 - 1
@@ -67,7 +69,8 @@ def handed_in(batch: ReceivedBatch) -> int:
 
 
 def _numbered(batch: ReceivedBatch) -> bool:
-    return 0 < batch.first_seq <= LAST_SEQ and 0 < batch.count <= MAX_BATCH_ROWS
+    """Too many rows are numbered all the same: they are set aside, and the watermark passes them."""
+    return 0 < batch.first_seq <= LAST_SEQ and 0 < batch.count <= MOST_ROWS
 
 
 def read(payload: bytes, count: int) -> Results:
@@ -92,8 +95,9 @@ def complaint(results: Results, known: KnownVersion | None) -> str:
     highest = int(results.label.max())
     if highest >= known.classes:
         return f"label {highest}, but {says} has {known.classes} classes"
-    if not NAME.fullmatch(results.source):
-        return f"source {results.source[:64]!r} is not a name"
+    for what, name in (("source", results.source), ("slot", results.slot)):
+        if not NAME.fullmatch(name):
+            return f"{what} {name[:64]!r} is not a name"
     return ""
 
 

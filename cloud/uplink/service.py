@@ -230,5 +230,5 @@ class Ingest:
 
     def _block(self, batch: ReceivedBatch, read: Results, skip: int) -> Block:
         source = self._names.sources[batch.device, read.source]
-        version = self._names.versions[read.manifest]
+        version = self._names.versions[read.manifest, read.slot]
         return Block(batch.stream, batch.first_seq + skip, source, version, read.without_first(skip))

@@ -46,14 +46,14 @@ _DIALECTS: Mapping[str, _Dialect] = {"sqlite": store_sqlite, "postgresql": store
 
 @dataclass
 class Names:
-    """Integer names of sources and model versions, remembered. They are committed before a row refers to them."""
+    """Integer names of sources and of versions in a slot. They are committed before a row refers to them."""
 
     sources: dict[tuple[str, str], int] = field(default_factory=dict)
-    versions: dict[bytes, int] = field(default_factory=dict)
+    versions: dict[tuple[bytes, str], int] = field(default_factory=dict)
 
     def knows(self, device: str, read: Results) -> bool:
         """Whether the rows of a batch can be written."""
-        return (device, read.source) in self.sources and read.manifest in self.versions
+        return (device, read.source) in self.sources and (read.manifest, read.slot) in self.versions
 
     def learn(self, connection: Connection, arrived: Iterable[tuple[str, Results]]) -> Names:
         """These names and those of more batches, given now if they are new; to be used once that is committed."""
@@ -61,8 +61,8 @@ class Names:
         for device, read in arrived:
             if (device, read.source) not in known.sources:
                 known.sources[device, read.source] = source_id(connection, device, read.source)
-            if read.manifest not in known.versions:
-                known.versions[read.manifest] = _version_id(connection, read)
+            if (read.manifest, read.slot) not in known.versions:
+                known.versions[read.manifest, read.slot] = _version_id(connection, read)
         return known
 
 
@@ -194,8 +194,10 @@ def _dialect(connection: Connection) -> _Dialect:
 
 
 def _version_id(connection: Connection, read: Results) -> int:
-    insert_new(connection, versions, ("manifest", "model", "version"), [(read.manifest, read.model, read.version)])
-    return _number(connection, select(versions.c.id).where(versions.c.manifest == read.manifest))
+    names = ("manifest", "model", "version", "slot")
+    insert_new(connection, versions, names, [(read.manifest, read.model, read.version, read.slot)])
+    wanted = select(versions.c.id).where(versions.c.manifest == read.manifest, versions.c.slot == read.slot)
+    return _number(connection, wanted)
 
 
 def _number(connection: Connection, query: object) -> int:

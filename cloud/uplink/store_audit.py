@@ -53,19 +53,19 @@ def facts(connection: Connection, kind: Kind = Kind.RESULTS, table: Table = resu
 
 
 def copies(connection: Connection) -> dict[str, int]:
-    """Rows beyond the first of the same frame and model, by device."""
+    """Rows beyond the first of the same frame by the same model in the same slot, by device."""
     extra = repeated().subquery()
     wanted = select(sources.c.device, func.sum(extra.c.extra)).join_from(sources, extra, extra.c.source == sources.c.id)
     return {device: int(count) for device, count in connection.execute(wanted.group_by(sources.c.device))}
 
 
 def repeated() -> Select[tuple[int, int]]:
-    """By source, rows beyond the first of each frame and model: a source may feed several models of a device."""
+    """By source, rows beyond the first of each frame, model and slot: a source may feed several slots of a device."""
     r = results.c
     of_model = select(r.source, (func.count() - 1).label("extra")).join_from(
         results, versions, versions.c.id == r.version
     )
-    return of_model.group_by(r.source, r.frame, versions.c.model).having(func.count() > 1)
+    return of_model.group_by(r.source, r.frame, versions.c.model, versions.c.slot).having(func.count() > 1)
 
 
 def _facts(row: Row[tuple[object, ...]]) -> StreamFacts:

@@ -40,7 +40,10 @@ ROW = [r[field.name] for field in fields(Row)]
 _NAMED = {
     "stream": (select(streams.c.id, streams.c.device, streams.c.epoch), ("device", "epoch")),
     "source": (select(sources.c.id, sources.c.source), ("source",)),
-    "version": (select(versions.c.id, versions.c.model, versions.c.version), ("model", "version")),
+    "version": (
+        select(versions.c.id, versions.c.model, versions.c.version, versions.c.slot),
+        ("model", "version", "slot"),
+    ),
 }
 """What a result's integers stand for."""
 
@@ -101,12 +104,8 @@ def _by_stream(connection: Connection, wanted: Select[Any], device: str, after: 
 
 def named(connection: Connection, rows: Sequence[Row]) -> list[Found]:
     """The rows with the names of their devices, sources and versions."""
-    device_of = _names(
-        connection, select(streams.c.id, streams.c.device, streams.c.epoch), {one.stream for one in rows}
-    )
-    source_of = _names(connection, select(sources.c.id, sources.c.source), {one.source for one in rows})
-    version_of = _names(
-        connection, select(versions.c.id, versions.c.model, versions.c.version), {one.version for one in rows}
+    device_of, source_of, version_of = (
+        _names(connection, wanted, {getattr(one, integers) for one in rows}) for integers, (wanted, _) in _NAMED.items()
     )
     return [
         Found(
@@ -117,6 +116,7 @@ def named(connection: Connection, rows: Sequence[Row]) -> list[Found]:
             frame=one.frame,
             model=version_of[one.version][1],
             version=version_of[one.version][2],
+            slot=version_of[one.version][3],
             label=one.label,
             confidence=_as_said(one.confidence),
             latency_us=one.latency_us,
@@ -177,6 +177,8 @@ def account(
         told["device"] = sources.c.device
     if Group.VERSION in groups:
         told |= {"model": versions.c.model, "version": versions.c.version}
+    if Group.SLOT in groups:
+        told["slot"] = versions.c.slot
     if Group.LABEL in groups:
         told["label"] = t.label
     sums = [column.name for column in t if not column.primary_key]
@@ -202,6 +204,7 @@ def _account(value: RowMapping, bucket: Bucket) -> Account:
         device=value.get("device"),
         model=value.get("model"),
         version=value.get("version"),
+        slot=value.get("slot"),
         label=value.get("label"),
         results=count,
         confidence=value["sum_confidence"] / count,
@@ -214,8 +217,8 @@ def _account(value: RowMapping, bucket: Bucket) -> Account:
 def _conditions(which: Which) -> Iterator[ColumnElement[bool]]:
     if which.source is not None:
         yield r.source.in_(select(sources.c.id).where(*_names_asked(Which(which.device, which.source))))
-    if which.model is not None or which.version is not None:
-        yield r.version.in_(select(versions.c.id).where(*_names_asked(Which(model=which.model, version=which.version))))
+    if (answered := Which(model=which.model, version=which.version, slot=which.slot)) != Which():
+        yield r.version.in_(select(versions.c.id).where(*_names_asked(answered)))
     if which.label is not None:
         yield r.label == which.label
     if which.from_ms is not None:
@@ -248,6 +251,8 @@ def _names_asked(which: Which) -> Iterator[ColumnElement[bool]]:
         yield versions.c.model == which.model
     if which.version is not None:
         yield versions.c.version == which.version
+    if which.slot is not None:
+        yield versions.c.slot == which.slot
 
 
 def _minutes_asked(which: Which, minute: ColumnElement[int]) -> Iterator[ColumnElement[bool]]:

@@ -1,7 +1,8 @@
 """The uplink's tables: streams and their watermarks, results, their account by minute, quarantine, truths.
 
-A result row holds numbers only. Devices with their sources, and model versions, are named once in tables of their own;
-a row refers to them by integer, and its key (stream, seq) is what makes a second copy impossible.
+A result row holds numbers only. Devices with their sources, and model versions with the slot in which they answered,
+are named once in tables of their own; a row refers to them by integer, and its key (stream, seq) is what makes a second
+copy impossible.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from sqlalchemy import (
 from cloud.foundation.database import metadata
 from cloud.uplink.aggregates import CONFIDENCES, LATENCIES
 from cloud.uplink.entities import Kind
+from protos.topics import DEFAULT_SLOT
 
 streams = Table(
     "streams",
@@ -58,9 +60,11 @@ versions = Table(
     "result_versions",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("manifest", LargeBinary, nullable=False, unique=True),
+    Column("manifest", LargeBinary, nullable=False),
     Column("model", String, nullable=False),
     Column("version", BigInteger, nullable=False),
+    Column("slot", String, nullable=False, server_default=DEFAULT_SLOT),
+    UniqueConstraint("manifest", "slot"),
 )
 
 books = Table(

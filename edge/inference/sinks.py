@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 def as_json(results: Results) -> list[dict[str, object]]:
     """An object for each result, in order. Confidences with four digits: more say nothing."""
-    names = {"source": results.source, "model": results.model, "version": results.version}
+    names = {"source": results.source, "slot": results.slot, "model": results.model, "version": results.version}
     found = zip(
         results.frame.tolist(),
         results.captured_us.tolist(),

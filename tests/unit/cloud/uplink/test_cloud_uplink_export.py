@@ -63,6 +63,7 @@ def test_every_result_of_the_time_is_in_the_file_once_with_its_names(database: D
         "seq": 12,
         "source": "camera",
         "frame": 12,
+        "slot": "default",
         "model": "digits",
         "version": 2,
         "label": 1,

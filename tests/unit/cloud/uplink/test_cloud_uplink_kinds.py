@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from sqlalchemy import Connection, Table, select
@@ -11,6 +12,7 @@ from test_cloud_uplink_service import NOW_MS, known, payload
 
 from cloud.events.store import events as events_table
 from cloud.foundation.database import Database
+from cloud.foundation.retention import Kept, Retention
 from cloud.uplink import tables
 from cloud.uplink.consumers import Consumers
 from cloud.uplink.consuming import Start
@@ -25,7 +27,6 @@ from cloud.uplink.entities import (
     Outcome,
     ReceivedBatch,
 )
-from cloud.uplink.retention import Kept, Retention
 from cloud.uplink.service import Ingest
 from tests import kinds
 from tests.kinds import TABLES, ingest_of_all_kinds
@@ -215,7 +216,10 @@ def test_retention_drops_each_kind_by_its_own_setting(ingest: Ingest, database: 
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
-    asyncio.run(a_moment(Retention(ingest, Kept(results=0, aggregates=0, quarantine=0, **{kind.plural: 1}))))
+    every = [
+        Kept(one.plural, int(one is kind), partial(ingest.expire_kind, one)) for one in Kind if one is not Kind.RESULTS
+    ]
+    asyncio.run(a_moment(Retention([Kept("results", 0, ingest.expire), *every])))
     assert {each for each in Kind if numbers(database, TABLES[each])} == set(Kind) - {kind}
 
 

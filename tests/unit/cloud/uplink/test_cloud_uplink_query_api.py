@@ -94,6 +94,7 @@ def test_a_result_tells_everything(ingest: Ingest, client: httpx.Client) -> None
             "seq": 1,
             "source": "camera",
             "frame": 1,
+            "slot": "default",
             "model": "digits",
             "version": 1,
             "label": 7,

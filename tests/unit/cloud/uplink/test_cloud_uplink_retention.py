@@ -11,9 +11,9 @@ from sqlalchemy import inspect, select
 from test_cloud_uplink_service import batch, known, payload
 
 from cloud.foundation.database import Database
+from cloud.foundation.retention import Kept, Retention
 from cloud.uplink import store_sqlite, tables
 from cloud.uplink.entities import DAY_MS, Fate
-from cloud.uplink.retention import Kept, Retention
 from cloud.uplink.service import Ingest
 from simulators.postgresql import Cluster
 from tests.waiting import blocked, eventually
@@ -154,5 +154,5 @@ def test_what_is_to_be_kept_for_ever_is_and_the_rest_is_dropped_in_its_turn(inge
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
-    asyncio.run(a_moment(Retention(ingest, Kept(results=1, aggregates=0, quarantine=0))))
+    asyncio.run(a_moment(Retention([Kept("results", 1, ingest.expire), Kept("aggregates", 0, ingest.expire_account)])))
     assert len(minutes(database)) == 10

@@ -46,7 +46,13 @@ def ingest(database: Database) -> Ingest:
 
 
 def payload(
-    first_frame: int, labels: Sequence[int], version: int = 1, source: str = "camera", model: str = "digits"
+    first_frame: int,
+    labels: Sequence[int],
+    version: int = 1,
+    source: str = "camera",
+    model: str = "digits",
+    *,
+    slot: str = "default",
 ) -> bytes:
     n = len(labels)
     return encode(
@@ -60,6 +66,7 @@ def payload(
             label=np.array(labels, np.uint16),
             confidence=np.full(n, 0.5, np.float32),
             latency_us=np.full(n, 70, np.uint32),
+            slot=slot,
         )
     )
 
