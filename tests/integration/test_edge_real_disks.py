@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.uplink.entities import Kind
 from edge.uplink.outbox import Outbox
-from edge.wiring import OUTBOX_FILE
+from edge.wiring import OUTBOX_FILES
 from protos.kit.columns import decode
 from protos.v1.report_pb2 import UPDATE_STATE_COMMITTED
 from tests import tiny_models
@@ -64,7 +65,7 @@ def remount(disk: Path, how: str) -> None:
 
 
 def frames_in(folder: Path) -> list[int]:
-    outbox = Outbox.open(folder / OUTBOX_FILE, 1 << 30)
+    outbox = Outbox.open(folder / OUTBOX_FILES[Kind.RESULTS], 1 << 30)
     found = [frame for row in outbox.after(0, 100_000) for frame in decode(row.payload, row.count).frame.tolist()]
     outbox.close()
     return found
