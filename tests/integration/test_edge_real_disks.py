@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from edge.uplink.outbox import Outbox
 from edge.wiring import OUTBOX_FILES
 from protos.kit.columns import decode
 from protos.v1.report_pb2 import UPDATE_STATE_COMMITTED
+from protos.v1.uplink_pb2 import EventBatch
 from tests import tiny_models
 from tests.integration.device_kit import Cloud, Device, world
 from tests.integration.test_edge_agent import register, rolled_out
@@ -71,6 +73,14 @@ def frames_in(folder: Path) -> list[int]:
     return found
 
 
+def events_in(folder: Path) -> list[str]:
+    """Their kinds."""
+    outbox = Outbox.open(folder / OUTBOX_FILES[Kind.EVENTS], 1 << 30)
+    found = [EventBatch.FromString(row.payload).events[0].kind for row in outbox.after(0, 100_000)]
+    outbox.close()
+    return found
+
+
 def test_a_disk_that_is_full_while_it_downloads_costs_time_and_is_told(folder: Path) -> None:
     async def scenario() -> None:
         async with running(folder) as (cloud, device):
@@ -113,8 +123,9 @@ def test_a_disk_that_is_full_while_results_wait_loses_none(folder: Path) -> None
             assert not feeding.done()
             ballast.unlink()
             await feeding
-            await device.end()
+            await device.end(signal.SIGTERM)
             assert frames_in(device.folder) == list(range(1, 5 + FRAMES))
+            assert "inference.not_durable" in events_in(device.folder)
 
     asyncio.run(scenario())
 
