@@ -16,7 +16,8 @@ import structlog
 
 from edge.events.lives import living
 from edge.foundation import memory, sd_notify
-from edge.foundation.settings import FRAMES_SOCKET, EdgeSettings
+from edge.foundation.checked import FRAMES_SOCKET
+from edge.foundation.settings import EdgeSettings
 from edge.foundation.version import agent_version
 from edge.inference import local as local_ends
 from edge.inference.local import Ends

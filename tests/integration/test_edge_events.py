@@ -182,3 +182,18 @@ def test_events_that_happened_without_a_cloud_come_when_it_is_there(tmp_path: Pa
         assert events(ingest)[-1].text.endswith("before, it was stopped in order")
 
     play(tmp_path, SimulatedIngest(), scenario)
+
+
+def test_an_agent_that_has_no_place_for_events_starts_and_tells_of_it(tmp_path: Path) -> None:
+    async def scenario(cloud: Cloud, device: Device, ingest: SimulatedIngest, flags: tuple[str, ...]) -> None:
+        for name in ("events.sqlite", "telemetry.sqlite"):
+            (device.folder / name).mkdir(parents=True)
+        await device.start(*flags)
+        await deployed(cloud, GOOD, 1)
+        await eventually(lambda: "update.committed" in kinds(ingest))
+        await eventually(lambda: len(intervals(ingest)) > 1)
+        told = [event for event in events(ingest) if event.kind == "uplink.outbox_begun_anew"]
+        assert len(told) == 2
+        assert all("in memory" in event.text for event in told)
+
+    play(tmp_path, SimulatedIngest(), scenario)
