@@ -55,7 +55,7 @@ def test_every_role_understands_its_settings(
     found = loaded(container, monkeypatch)
     assert container["args"] == ["serve", "--role", name]
     assert (found.host, found.metrics_port, found.artifacts) == ("0.0.0.0", 9090, "database")
-    assert found.signing_keys == Path("/var/run/littoral/keys")
+    assert found.signing_keys == Path("/var/lib/littoral/keys" if name == "ingest" else "/var/run/littoral/keys")
 
 
 def test_roles_use_the_ports_that_the_chart_names(objects: list[Object], monkeypatch: pytest.MonkeyPatch) -> None:
