@@ -7,6 +7,7 @@ import os
 import subprocess
 import urllib.request
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ EDGE = "littoral-edge"
 AGENTS = "app.kubernetes.io/name=littoral-edge"
 """The label of the agents' pods."""
 PORT = 30080
-PULL = "IfNotPresent" if os.environ.get("LITTORAL_TEST_KUBECONFIG") else "Never"
+GIVEN = bool(os.environ.get("LITTORAL_TEST_KUBECONFIG"))
+PULL = "IfNotPresent" if GIVEN else "Never"
 PASSWORD = "onlyoftests"
 MODEL = "digits"
 ENDED = ("Succeeded", "Failed", "Aborted")
@@ -90,9 +92,13 @@ class Fleet:
     @property
     def api(self) -> str:
         """The address of the cloud's API for who is outside of the cluster."""
-        node = self.named("node", self.safe)
-        address = next(it["address"] for it in node["status"]["addresses"] if it["type"] == "InternalIP")
-        return f"http://{address}:{PORT}"
+        return f"http://{self.address}:{PORT}"
+
+    @property
+    def address(self) -> str:
+        """That of the first node."""
+        found = self.named("node", self.safe)["status"]["addresses"]
+        return next(str(it["address"]) for it in found if it["type"] == "InternalIP")
 
     def versions(self) -> dict[str, int]:
         """Which version each device runs, by what it reported."""
@@ -108,13 +114,12 @@ class Fleet:
             "littoral",
             str(HELM / "littoral"),
             "-f",
-            self._values("cloud", _cloud_values(self.safe)),
+            self._values("cloud", _cloud_values(self.safe, self._nodes())),
         )
         for node in self.cluster.nodes:
             self.kubectl("label", "node", node, "littoral.dev/edge=true", "littoral.dev/site=harbour")
-        self.helm(
-            "-n", EDGE, "install", "littoral-edge", str(HELM / "littoral-edge"), "-f", self._values("edge", EDGE_VALUES)
-        )
+        values = self._values("edge", {"imagePullPolicy": PULL, "networkPolicy": {"dns": _names(self._nodes())}})
+        self.helm("-n", EDGE, "install", "littoral-edge", str(HELM / "littoral-edge"), "-f", values)
         self.rolled_out()
 
     def rolled_out(self) -> None:
@@ -158,6 +163,10 @@ class Fleet:
     def phase(self, name: str) -> str:
         """The phase in it."""
         return str(self.rollout(name).get("phase", ""))
+
+    def _nodes(self) -> str:
+        """The network of the nodes, and of who asks from outside."""
+        return str(ip_network(f"{self.address}/24", strict=False))
 
     def _make_secrets(self) -> None:
         keys = self._folder / "fleet"
@@ -204,14 +213,22 @@ def _bundled(name: str, node: str) -> dict[str, Any]:
     return {"image": f"littoral-{name}:{NOW}", "persistence": {"enabled": False}, "nodeSelector": pinned}
 
 
-def _cloud_values(node: str) -> dict[str, Any]:
+def _names(nodes: str) -> dict[str, Any]:
+    """Here the name server is none of the pods; elsewhere it is."""
+    return {"to": [{"namespaceSelector": {}}, {"ipBlock": {"cidr": nodes}}]}
+
+
+def _cloud_values(node: str, nodes: str) -> dict[str, Any]:
+    policies = {
+        "dns": _names(nodes),
+        "api": {"from": [{"ipBlock": {"cidr": "0.0.0.0/0" if GIVEN else nodes}}]},
+        "ingest": {"from": [{"namespaceSelector": {"matchLabels": {"littoral.dev/edge": "true"}}}]},
+    }
     return {
         "imagePullPolicy": PULL,
+        "networkPolicy": policies,
         "mosquitto": _bundled("mosquitto", node),
         "postgresql": _bundled("postgresql", node),
         "api": {"autoscaling": {"enabled": False}, "service": {"type": "NodePort", "nodePort": PORT}},
         "ingest": {"autoscaling": {"enabled": False}},
     }
-
-
-EDGE_VALUES = {"imagePullPolicy": PULL}

@@ -126,7 +126,7 @@ def test_the_database_is_migrated_before_any_pod_of_a_new_version_and_never_befo
 ) -> None:
     job = named(render("littoral", values), "Job", "littoral-migrate")
     assert job["metadata"]["annotations"]["helm.sh/hook"] == hooks
-    assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["migrate"]
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"][0] == "migrate"
 
 
 def test_no_password_is_in_the_chart() -> None:
