@@ -170,6 +170,14 @@ def test_the_database_answers_no_device(objects: list[Object]) -> None:
     assert who["podSelector"]["matchLabels"]["app.kubernetes.io/instance"] == "littoral"
 
 
+def test_who_may_send_results_is_narrowed_without_keeping_helm_test_out() -> None:
+    narrow = render("littoral", CLOUD["narrow policies"])
+    (rule,) = named(narrow, "NetworkPolicy", "littoral-ingest")["spec"]["ingress"]
+    own, others = rule["from"]
+    assert own["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "test"
+    assert others == {"ipBlock": {"cidr": "10.0.0.0/8"}}
+
+
 def test_the_controller_may_do_what_it_needs_and_nothing_to_secrets_or_to_nodes(objects: list[Object]) -> None:
     rules = [
         *named(objects, "Role", "littoral-controller")["rules"],
