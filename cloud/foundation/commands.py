@@ -12,7 +12,6 @@ from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option
 from protos.kit.settings import load, options
 
-
 PAUSE_S = 1.0
 
 

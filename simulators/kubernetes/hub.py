@@ -81,7 +81,9 @@ class Hub:
 
     def on(self, node: str, command: list[str]) -> dict[str, Any]:
         """Run a command on a node, as its root, and tell how it ended and what it said."""
-        done = subprocess.run([*self._enter(node), *command], check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            [*self._enter(node), *command], check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
         return {"code": done.returncode, "out": done.stdout, "err": done.stderr}
 
     def docker(self, group: int) -> dict[str, Any]:
