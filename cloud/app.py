@@ -249,7 +249,7 @@ class _Process:
         from cloud.cluster.operator import Operator  # noqa: PLC0415
 
         settings, rooms = self._settings, self._rooms
-        workshop = Workshop(settings.training_image, settings.training_account, settings.api)
+        workshop = Workshop(settings.training_image, settings.training_account, settings.api, settings.training_token)
         operator = Operator(rooms.rollouts, rooms.fleet, workshop, settings.cluster_namespace)
         controller.listeners.append(operator.lead)
         self._background("cluster", operator.run())
@@ -324,7 +324,9 @@ class _Process:
             shadow_routes.router(rooms.shadows),
             samples_routes.router(rooms.samples),
         ]
-        return create_api(routers, self._readiness, streamed=[registration_routes.PREFIX])
+        return create_api(
+            routers, self._readiness, streamed=[registration_routes.PREFIX], token=self._settings.api_token
+        )
 
     def _readiness(self) -> dict[str, bool]:
         parts = {"database": self._pulse.alive, "serving": not self._stop.is_set()}

@@ -75,6 +75,7 @@ CLOUD: dict[str, Mapping[str, Any]] = {
         "hostAliases": [{"ip": "10.0.0.7", "hostnames": ["db.example"]}],
         "commonLabels": {"team": "shore"},
         "api": {
+            "tokenSecret": "littoral-api",
             "nodeSelector": {"role": "cloud"},
             "tolerations": [{"key": "cloud", "operator": "Exists"}],
             "affinity": {"podAntiAffinity": {}},

@@ -147,7 +147,7 @@ class Hub:
 
     def _start_policies(self, node: Node) -> None:
         """Once the node is known to the API: kube-router asks for it, and ends if it is not there."""
-        program = [programs.folder() / "kube-router", *node_settings.policies(node)]
+        program = [str(programs.folder() / "kube-router"), *node_settings.policies(node)]
         self._daemons.start(f"kube-router-{node.name}", [*self._enter(node.name), *program])
 
     def _enter(self, node: str) -> list[str]:

@@ -157,6 +157,15 @@ controller: [deployment]
 {{- end }}
 - {name: LITTORAL_METRICS_PORT, value: "9090"}
 - {name: LITTORAL_API, value: "http://{{ $root.Release.Name }}-api:{{ $root.Values.api.service.port }}"}
+{{- with $root.Values.api.tokenSecret }}
+{{- if eq $.role "api" }}
+- name: LITTORAL_API_TOKEN
+  valueFrom:
+    secretKeyRef: {name: {{ . }}, key: token}
+{{- else if eq $.role "controller" }}
+- {name: LITTORAL_TRAINING_TOKEN, value: {{ . }}}
+{{- end }}
+{{- end }}
 {{- if and (eq .role "controller") $root.Values.cluster.enabled }}
 - {name: LITTORAL_CLUSTER, value: "true"}
 - {name: LITTORAL_TRAINING_IMAGE, value: {{ include "littoral.trainingImage" $root }}}

@@ -24,6 +24,8 @@ PORT = 30080
 GIVEN = bool(os.environ.get("LITTORAL_TEST_KUBECONFIG"))
 PULL = "IfNotPresent" if GIVEN else "Never"
 PASSWORD = "onlyoftests"
+TOKEN = "littoral-api"
+"""The Secret with what whoever changes something over the API must show."""
 MODEL = "digits"
 ENDED = ("Succeeded", "Failed", "Aborted")
 
@@ -178,11 +180,12 @@ class Fleet:
         self.kubectl("-n", CLOUD, "apply", "-f", "-", told=secret)
         self.apply(
             _secret("littoral-database", password=PASSWORD),
+            _secret(TOKEN, token=PASSWORD),
             _secret("littoral-broker", **{"cloud-password": PASSWORD, "device-password": PASSWORD}),
         )
         trust = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "littoral-trust"}}
         self.apply({**trust, "data": {"trust.json": (keys / "trust.json").read_text()}}, namespace=EDGE)
-        self.apply(_secret("littoral-edge-broker", url=broker), namespace=EDGE)
+        self.apply(_secret("littoral-edge-broker", url=broker), _secret(TOKEN, token=PASSWORD), namespace=EDGE)
 
     def _values(self, name: str, values: Mapping[str, Any]) -> str:
         path = self._folder / f"{name}.json"
@@ -190,7 +193,8 @@ class Fleet:
         return str(path)
 
     def _run(self, command: Sequence[str], told: str | None) -> str:
-        environment = {"KUBECONFIG": str(self.cluster.kubeconfig), "PATH": "/usr/bin:/bin", "HOME": str(self._folder)}
+        environment = {"KUBECONFIG": str(self.cluster.kubeconfig), "PATH": "/usr/bin:/bin", "HOME": str(self._folder),
+                       "LITTORAL_API_TOKEN": PASSWORD}  # fmt: skip
         done = subprocess.run(
             command, check=False, input=told, capture_output=True, text=True, cwd=ROOT, env=environment
         )
@@ -229,6 +233,10 @@ def _cloud_values(node: str, nodes: str) -> dict[str, Any]:
         "networkPolicy": policies,
         "mosquitto": _bundled("mosquitto", node),
         "postgresql": _bundled("postgresql", node),
-        "api": {"autoscaling": {"enabled": False}, "service": {"type": "NodePort", "nodePort": PORT}},
+        "api": {
+            "tokenSecret": TOKEN,
+            "autoscaling": {"enabled": False},
+            "service": {"type": "NodePort", "nodePort": PORT},
+        },
         "ingest": {"autoscaling": {"enabled": False}},
     }

@@ -23,7 +23,12 @@ def objects() -> list[Object]:
 
 def environment(container: Object) -> dict[str, str]:
     """The container's variables; those from Secrets as the Secrets of the README have them."""
-    secrets = {"password": "p", "cloud-password": "c", "url": "postgresql+psycopg://littoral:p@db/littoral"}
+    secrets = {
+        "password": "p",
+        "token": "t",
+        "cloud-password": "c",
+        "url": "postgresql+psycopg://littoral:p@db/littoral",
+    }
     found: dict[str, str] = {}
     for variable in container["env"]:
         key = variable.get("valueFrom", {}).get("secretKeyRef", {}).get("key")
@@ -218,6 +223,15 @@ def test_the_controller_knows_what_training_pods_run(objects: list[Object], monk
 
 def test_no_other_role_follows_the_cluster(objects: list[Object], monkeypatch: pytest.MonkeyPatch) -> None:
     assert not loaded(role(objects, "api"), monkeypatch).cluster
+
+
+def test_the_apis_token_is_told_to_it_and_to_training_pods_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = render("littoral", CLOUD["everything said"])
+    told = {name: {one["name"]: one for one in role(objects, name)["env"]} for name in ROLES}
+    assert [name for name in ROLES if "LITTORAL_API_TOKEN" in told[name]] == ["api"]
+    secret = told["api"]["LITTORAL_API_TOKEN"]["valueFrom"]["secretKeyRef"]
+    assert secret == {"name": "littoral-api", "key": "token"}
+    assert loaded(role(objects, "controller"), monkeypatch).training_token == "littoral-api"
 
 
 def test_every_image_can_be_named() -> None:
