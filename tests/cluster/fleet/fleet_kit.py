@@ -27,6 +27,8 @@ PASSWORD = "onlyoftests"
 TOKEN = "littoral-api"
 """The Secret with what whoever changes something over the API must show."""
 MODEL = "digits"
+KEPT = {"postgresql": "999", "mosquitto": "1883"}
+SIZE = "1Gi"
 ENDED = ("Succeeded", "Failed", "Aborted")
 
 
@@ -109,6 +111,8 @@ class Fleet:
     def install(self) -> None:
         """Install both charts as docs/kubernetes.md says."""
         self._make_secrets()
+        if not GIVEN:
+            self._make_volumes()
         self.helm(
             "-n",
             CLOUD,
@@ -187,6 +191,17 @@ class Fleet:
         self.apply({**trust, "data": {"trust.json": (keys / "trust.json").read_text()}}, namespace=EDGE)
         self.apply(_secret("littoral-edge-broker", url=broker), _secret(TOKEN, token=PASSWORD), namespace=EDGE)
 
+    def _make_volumes(self) -> None:
+        """Folders of the first node, for the claims of database and broker; the users' numbers are the images'."""
+        for name, user in KEPT.items():
+            folder = f"/var/lib/kept-{name}"
+            self.cluster.on(self.safe, "install", "-d", "-o", user, "-g", user, folder)
+            claim = {"namespace": CLOUD, "name": f"data-littoral-{name}-0"}
+            spec = {"capacity": {"storage": SIZE}, "accessModes": ["ReadWriteOnce"], "claimRef": claim}
+            spec["hostPath"] = {"path": folder}
+            volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"kept-{name}"}}
+            self.apply({**volume, "spec": spec})
+
     def _values(self, name: str, values: Mapping[str, Any]) -> str:
         path = self._folder / f"{name}.json"
         path.write_text(json.dumps(values))
@@ -214,7 +229,8 @@ def _secret(name: str, **content: str) -> dict[str, Any]:
 
 def _bundled(name: str, node: str) -> dict[str, Any]:
     pinned = {"kubernetes.io/hostname": node}
-    return {"image": f"littoral-{name}:{NOW}", "persistence": {"enabled": False}, "nodeSelector": pinned}
+    kept = {"enabled": not GIVEN, "size": SIZE}
+    return {"image": f"littoral-{name}:{NOW}", "persistence": kept, "nodeSelector": pinned}
 
 
 def _names(nodes: str) -> dict[str, Any]:
