@@ -16,7 +16,8 @@ import structlog
 
 from edge.events.lives import living
 from edge.foundation import memory, sd_notify
-from edge.foundation.settings import FRAMES_SOCKET, EdgeSettings
+from edge.foundation.checked import FRAMES_SOCKET
+from edge.foundation.settings import EdgeSettings
 from edge.foundation.version import agent_version
 from edge.inference import local as local_ends
 from edge.inference.local import Ends
@@ -133,6 +134,7 @@ async def _work(rooms: Rooms, settings: EdgeSettings, stop: asyncio.Event) -> No
             ends = local_ends.ends(settings, rooms.inference, rooms.journal.tell)
             tasks = [group.create_task(work, name=name) for name, work in _tasks(rooms, settings, ends).items()]
             memory.tidy()
+            await rooms.journal.write()  # whoever kills an agent that is ready finds its start told
             log.info("agent ready", frames=str(frames), broker=settings.broker, uplink=settings.uplink)
             sd_notify.notify(sd_notify.READY)
             await stop.wait()
@@ -147,7 +149,7 @@ async def _work(rooms: Rooms, settings: EdgeSettings, stop: asyncio.Event) -> No
 def _tasks(rooms: Rooms, settings: EdgeSettings, ends: Ends) -> dict[str, Coroutine[Any, Any, None]]:
     takes_telemetry = partial(rooms.uplink.takes, Kind.TELEMETRY)
     outbox = rooms.parts.outboxes[Kind.TELEMETRY]
-    intervals = Intervals(rooms.reporter, outbox, takes_telemetry, settings.telemetry_s)
+    intervals = Intervals(rooms.reporter.telemetry, outbox, takes_telemetry, settings.telemetry_s)
     return {
         **ends.tasks,
         **rooms.challenger.tasks(),
@@ -160,7 +162,7 @@ def _tasks(rooms: Rooms, settings: EdgeSettings, ends: Ends) -> dict[str, Corout
         "reports": rooms.reports.run(),
         "telemetry": intervals.run(),
         "events": rooms.journal.run(),
-        "watch": Watch(rooms.parts, rooms.journal.tell).run(),
+        "watch": Watch(rooms.parts.alarms, rooms.parts.outbox, rooms.journal.tell).run(),
         "health": rooms.health.run(),
         **_monitor(rooms, settings.monitor, ends),
         "status": local.serve(settings.dir / local.STATUS_SOCKET, rooms.reporter.status),

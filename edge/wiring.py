@@ -6,7 +6,10 @@ import platform
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
+
+import structlog
 
 from edge.delivery import entities as delivery
 from edge.delivery.mqtt import Fetcher
@@ -40,7 +43,7 @@ from edge.update.one_at_a_time import OneAtATime, Turns
 from edge.update.requirements import Facts
 from edge.update.service import Updater
 from edge.update.steps import Limits, Steps
-from edge.uplink.entities import Kind
+from edge.uplink.entities import Kind, OutboxFailed
 from edge.uplink.of_slot import OfSlot
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
@@ -53,10 +56,15 @@ OUTBOX_FILES = {
     Kind.EVENTS: "events.sqlite",
     Kind.TELEMETRY: "telemetry.sqlite",
 }
+MEMORY_BYTES = 1024 * 1024
+"""Of an outbox that has to do without its file."""
+
 SAMPLES_FILE = "samples.sqlite"
 MODELS_FOLDER = "models"
 DOWNLOADS_FOLDER = "downloads"
 METADATA_FOLDER = "metadata"
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +120,7 @@ def rooms(settings: EdgeSettings) -> Iterator[Rooms]:
     bounds = outbox_bounds(settings)
     with ExitStack() as files:
         outboxes = {
-            kind: files.enter_context(closing(Outbox.open(settings.dir / name, bounds[kind])))
+            kind: files.enter_context(closing(_opened(kind, settings.dir / name, bounds[kind])))
             for kind, name in OUTBOX_FILES.items()
         }
         samples = files.enter_context(closing(SampleStore.open(settings.dir / SAMPLES_FILE)))
@@ -158,14 +166,15 @@ def _wired(
         offer=uplink.offer,
         turns=common.turns,
         sample=lambda frames, champion, _: sampler.keep(frames, champion),
+        tell=journal.tell,
     )
     main.inference.on_answered(challenger.shadow.take)
     parts = _parts(slots, challenger, common)
     reporter = Reporter(identity, settings.labels, parts, settings.dir)
     reports = reporting_mqtt.Reports(link, device, reporter.report, settings.report_s)
     for updater in (*(slot.updater for slot in slots), challenger.updater):
-        updater.on_change, updater.tell = reports.changed, journal.tell
-    _tell_of_damage(outboxes, samples, journal.tell)
+        updater.on_change = reports.changed
+    _tell_of_beginnings(outboxes, samples, journal.tell)
     return Rooms(
         slots=slots,
         link=link,
@@ -228,6 +237,7 @@ def _slot(name: str, share: Share, common: _Common) -> Slot:
         Facts(platform.machine(), agent_version(), operators.known(), hardware.described()),
     )
     updater = Updater(settings.id, Memory(settings.dir, name), steps, common.identity.sign, now_ms)
+    updater.tell = common.tell
     return Slot(
         name=name,
         models=models,
@@ -239,12 +249,25 @@ def _slot(name: str, share: Share, common: _Common) -> Slot:
     )
 
 
-def _tell_of_damage(outboxes: Mapping[Kind, Outbox], samples: SampleStore, tell: Tell) -> None:
-    """What was found damaged when it was opened."""
+def _opened(kind: Kind, path: Path, max_bytes: int) -> Outbox:
+    """Results are worth that an agent without a place for them does not start; what is told beside them is not."""
+    try:
+        return Outbox.open(path, max_bytes)
+    except OutboxFailed as error:
+        if kind is Kind.RESULTS:
+            raise
+        log.error("until the next start this outbox is kept in memory", kind=str(kind), error=str(error))
+        outbox = Outbox.in_memory(path.name, min(max_bytes, MEMORY_BYTES))
+        outbox.begun_anew = f"its file cannot be used, until the next start it is kept in memory: {error}"
+        return outbox
+
+
+def _tell_of_beginnings(outboxes: Mapping[Kind, Outbox], samples: SampleStore, tell: Tell) -> None:
+    """What could not go on with what it held before."""
     for kind, outbox in outboxes.items():
-        if outbox.damage:
-            text = f"the outbox of {kind} was damaged, and is begun anew without what it held: {outbox.damage}"
-            tell(Event("uplink.outbox_damaged", text, Severity.ERROR, about=str(kind)))
+        if outbox.begun_anew:
+            text = f"the outbox of {kind} is begun anew without what it held: {outbox.begun_anew}"
+            tell(Event("uplink.outbox_begun_anew", text, Severity.ERROR, about=str(kind)))
     if samples.damage:
         text = f"the samples were damaged, and are begun anew without those that waited: {samples.damage}"
         tell(Event("samples.damaged", text, Severity.ERROR))

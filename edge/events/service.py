@@ -25,6 +25,7 @@ LOOK_S = 1.0
 RETRY_S = 5.0
 UNNUMBERED = "journal"
 MOST_NUMBER = 2**62
+MOST_TIMES = 2**32 - 1
 
 SEVERITIES: Mapping[Severity, uplink_pb2.Severity] = {
     Severity.INFO: uplink_pb2.SEVERITY_INFO,
@@ -67,25 +68,26 @@ class Journal:
                 self._bell.clear()
                 self._recent, repeats = rules.due(self._recent, self._now_s())
                 self._put(repeats)
-                if not await self._written():
+                if not await self.write():
                     await asyncio.sleep(RETRY_S)
         finally:
             self._put(rules.all_repeats(self._recent))
-            await self._written()
+            await self.write()
 
-    def _put(self, entries: Iterable[Entry]) -> None:
-        for entry in entries:
-            event = entry.event
-            series = f"{event.kind}@{event.series}" if event.series else ""
-            self._spool.put(encoded(entry), series, min(event.number, MOST_NUMBER))
-
-    async def _written(self) -> bool:
+    async def write(self) -> bool:
+        """Write what was told, now; False: the disk does not take it, and it is tried again by and by."""
         try:
             await self._spool.write()
         except OutboxFailed as error:
             log.error("events not written yet", error=str(error))
             return False
         return True
+
+    def _put(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            event = entry.event
+            series = f"{event.kind}@{event.series}" if event.series else ""
+            self._spool.put(encoded(entry), series, min(event.number, MOST_NUMBER))
 
 
 def encoded(entry: Entry) -> bytes:
@@ -99,7 +101,13 @@ def encoded(entry: Entry) -> bytes:
         slot=event.slot,
         model=event.model,
         version=event.version,
-        text=event.text[:MAX_EVENT_TEXT],
-        times=event.times if event.times > 1 else 0,
+        text=_plain(event.text),
+        times=min(event.times, MOST_TIMES) if event.times > 1 else 0,
     )
     return batch.SerializeToString()
+
+
+def _plain(text: str) -> str:
+    """One line of what every encoding and every database takes: errors quote names of files, which may be any bytes."""
+    line = " ".join(text[: 4 * MAX_EVENT_TEXT].split())
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in line)[:MAX_EVENT_TEXT]

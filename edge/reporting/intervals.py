@@ -8,11 +8,10 @@ from collections.abc import Callable
 import structlog
 
 from edge.reporting import rules
-from edge.reporting.service import Reporter
 from edge.uplink.entities import OutboxFailed
 from edge.uplink.outbox import Outbox
 from edge.uplink.spool import Spool
-from protos.v1.uplink_pb2 import TelemetryBatch
+from protos.v1.uplink_pb2 import Telemetry, TelemetryBatch
 
 SOURCE = "telemetry"
 MOST_UNWRITTEN = 60
@@ -21,10 +20,15 @@ log = structlog.get_logger()
 
 
 class Intervals:
-    """Measures every `every_s` seconds while `is_taken` says that the cloud takes it, seldom while it does not."""
+    """Measures every `every_s` seconds while `is_taken` says that the cloud takes it, seldom while it does not.
 
-    def __init__(self, reporter: Reporter, outbox: Outbox, is_taken: Callable[[], bool], every_s: float) -> None:
-        self._reporter = reporter
+    measure: what happened since the last call, so many seconds ago.
+    """
+
+    def __init__(
+        self, measure: Callable[[float], Telemetry], outbox: Outbox, is_taken: Callable[[], bool], every_s: float
+    ) -> None:
+        self._measure = measure
         self._spool = Spool(outbox, SOURCE, MOST_UNWRITTEN)
         self._is_taken = is_taken
         self._every_s = every_s
@@ -41,7 +45,7 @@ class Intervals:
                 before = now
 
     async def _keep(self, interval_s: float) -> None:
-        batch = TelemetryBatch(intervals=[self._reporter.telemetry(interval_s)])
+        batch = TelemetryBatch(intervals=[self._measure(interval_s)])
         self._spool.put(batch.SerializeToString())
         try:
             await self._spool.write()

@@ -41,10 +41,10 @@ log = structlog.get_logger()
 class Outbox:
     """The outbox in one database file. Safe to use from several threads; one process has it open at a time.
 
-    damage: why it was begun anew without what it held; empty: it was not.
+    begun_anew: why it was, without what it held before; empty: it was not.
     """
 
-    damage = ""
+    begun_anew = ""
 
     def __init__(self, path: Path, database: sqlite3.Connection, ledger: Ledger, max_bytes: int) -> None:
         self._path = path
@@ -61,20 +61,26 @@ class Outbox:
         A damaged file is set aside beside its place, and a new epoch begins. Raises OutboxFailed if another process has
         it open, or the folder cannot be written.
         """
-        damage = ""
+        begun_anew = ""
         try:
             try:
                 database, ledger = _load(path)
             except _Damaged as damaged:
-                damage = str(damaged)
-                log.error("outbox damaged, begun anew without what it held", path=str(path), damage=damage)
+                begun_anew = f"it was damaged: {damaged}"
+                log.error("outbox damaged, begun anew without what it held", path=str(path), damage=str(damaged))
                 _set_aside(path)
                 database, ledger = _load(path)
         except (sqlite3.Error, _Damaged, OSError) as error:
             raise _failure(path, error) from error
         outbox = cls(path, database, ledger, max_bytes)
-        outbox.damage = damage
+        outbox.begun_anew = begun_anew
         return outbox
+
+    @classmethod
+    def in_memory(cls, name: str, max_bytes: int) -> Outbox:
+        """One that is gone with this process, for what is not worth that the agent does not start without its file."""
+        database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        return cls(Path(name), database, _prepare(database), max_bytes)
 
     @property
     def epoch(self) -> int:

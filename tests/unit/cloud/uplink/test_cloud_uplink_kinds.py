@@ -11,7 +11,6 @@ from sqlalchemy import Connection, Table, select
 from test_cloud_uplink_service import NOW_MS, known, payload
 
 from cloud.events.store import events as events_table
-from cloud.fleet.history import intervals
 from cloud.foundation.database import Database
 from cloud.foundation.retention import Kept, Retention
 from cloud.uplink import tables
@@ -31,9 +30,7 @@ from cloud.uplink.entities import (
 from cloud.uplink.quarantine import Quarantine
 from cloud.uplink.service import Ingest
 from tests import kinds
-from tests.kinds import ingest_of_all_kinds
-
-TABLES = {Kind.RESULTS: tables.results, Kind.EVENTS: events_table, Kind.TELEMETRY: intervals}
+from tests.kinds import TABLES, ingest_of_all_kinds
 
 
 @pytest.fixture

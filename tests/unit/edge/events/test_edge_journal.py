@@ -119,3 +119,8 @@ def test_on_a_full_disk_events_wait_and_are_written_once_when_there_is_room(
 
     play(outbox, scene)
     assert [event.times for event in written(outbox)] == [0] * 15 + [6] * 10 + [5] * 5
+
+
+def test_a_text_of_any_bytes_becomes_one_plain_line(outbox: Outbox) -> None:
+    play(outbox, tell(Event("a.b", "no file \udcff\0x\n  in\tthere", times=2**40)))
+    assert [(event.text, event.times) for event in written(outbox)] == [("no file \ufffd\ufffdx in there", 2**32 - 1)]
