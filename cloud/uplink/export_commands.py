@@ -32,6 +32,9 @@ def export_command(samples_of: SamplesOf) -> click.Command:
     @click.option("--device", help="Only of this device.")
     @click.option("--model", help="Only of this model.")
     @click.option("--version", type=click.IntRange(1), help="Only of this version.")
+    @click.option("--slot", help="Only of the model in this slot.")
+    @click.option("--source", help="Only of this source of frames.")
+    @click.option("--label", type=click.IntRange(0), help="Only with this class index.")
     @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The file.")
     @json_option
     @options(CloudSettings, only=("dir", "database"))
@@ -39,12 +42,9 @@ def export_command(samples_of: SamplesOf) -> click.Command:
         *,
         from_: datetime,
         to: datetime | None,
-        device: str | None,
-        model: str | None,
-        version: int | None,
         output: Path,
         as_json: bool,
-        **flags: Any,  # noqa: ANN401 - as click hands them over
+        **given: Any,  # noqa: ANN401 - as click hands them over
     ) -> None:
         """Write results as a Parquet file, oldest first, straight from the database. Memory stays flat.
 
@@ -52,8 +52,9 @@ def export_command(samples_of: SamplesOf) -> click.Command:
         Example:
           littoral results export --from 2026-11-01 --to 2026-12-01 -o november.parquet
         """
-        settings = load(CloudSettings, flags.pop("config"), flags)
-        which = Which(device=device, model=model, version=version, from_ms=_ms(from_), to_ms=_end_ms(to))
+        asked = {name: given.pop(name) for name in ("device", "model", "version", "slot", "source", "label")}
+        settings = load(CloudSettings, given.pop("config"), given)
+        which = Which(from_ms=_ms(from_), to_ms=_end_ms(to), **asked)
         rows = _export(settings.database_url, which, output, samples_of)
         done = {"file": str(output), "rows": rows, "bytes": output.stat().st_size}
         emit(done, as_json, lambda _: f"{rows:,} results in {output} ({done['bytes']:,} bytes)")

@@ -126,6 +126,26 @@ def test_the_command_exports_from_the_database_it_is_given(database_url: str, tm
 
 
 @pytest.mark.usefixtures("database")
+@pytest.mark.parametrize(
+    ("asked", "rows"),
+    [
+        (["--device", "edge-1", "--label", "3"], 3),
+        (["--version", "2", "--slot", "default"], 30),
+        (["--slot", "second"], 0),
+        (["--source", "camera", "--model", "digits"], 60),
+        (["--source", "door"], 0),
+    ],
+)
+def test_the_command_exports_only_what_it_is_asked_for(
+    database_url: str, tmp_path: Path, asked: list[str], rows: int
+) -> None:
+    arguments = ["export", "--from", "2024-10-01", "-o", str(tmp_path / "some.parquet"), *asked]
+    shown = CliRunner().invoke(results, [*arguments, "--database", database_url, "--json"])
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.stdout)["rows"] == rows
+
+
+@pytest.mark.usefixtures("database")
 def test_no_days_are_looked_for_that_are_still_to_come(database_url: str, tmp_path: Path) -> None:
     begin = datetime.fromtimestamp(BEGIN_MS / 1000, UTC)
     arguments = ["export", "--from", f"{begin:%Y-%m-%d}", "--to", "9999-12-31", "-o", str(tmp_path / "all.parquet")]
