@@ -52,18 +52,21 @@ from cloud.rollouts.service import Rollouts
 from cloud.routes import create_api
 from cloud.samples import kept as samples_kept
 from cloud.samples import routes as samples_routes
+from cloud.samples import store_links
 from cloud.samples.retention import SampleRetention
 from cloud.samples.rpc import SampleStreams
 from cloud.samples.service import Samples
 from cloud.shadow import routes as shadow_routes
 from cloud.shadow.service import Shadows
-from cloud.uplink import consumer_routes, query_routes
+from cloud.uplink import consumer_routes, quarantine_routes, query_routes
 from cloud.uplink import routes as uplink_routes
 from cloud.uplink.consumers import Consumers
 from cloud.uplink.entities import Kind, KnownVersion
 from cloud.uplink.merge import Merger
+from cloud.uplink.quarantine import Quarantine
 from cloud.uplink.queries import Queries
 from cloud.uplink.quotas import Quota, Quotas
+from cloud.uplink.reading import Takers
 from cloud.uplink.rpc import UplinkService
 from cloud.uplink.server import CannotListen, IngestServer
 from cloud.uplink.service import Ingest
@@ -98,6 +101,7 @@ class Rooms:
     fleet: Fleet
     rollouts: Rollouts
     ingest: Ingest
+    quarantine: Quarantine
     events: Events
     telemetry: TelemetryHistory
     drifts: Drifts
@@ -132,12 +136,25 @@ def compose(settings: CloudSettings, roles: frozenset[str] = ROLES) -> Iterator[
     drifts = Drifts(database, registry, thresholds)
     shadows = Shadows(database, registry, fleet, identity.sign, settings.deployment_days)
     events, telemetry = Events(database), TelemetryHistory(database)
-    ingest = Ingest(database, known_versions(registry), {Kind.EVENTS: events, Kind.TELEMETRY: telemetry})
+    known = known_versions(registry)
+    takers: Takers = {Kind.EVENTS: events, Kind.TELEMETRY: telemetry}
+    ingest, quarantine = Ingest(database, known, takers), Quarantine(database, known, takers)
     samples = Samples(database, registry, fleet, *samples_kept.kept(settings, database))
     try:
         yield Rooms(
-            database, trust, registry, fleet, rollouts, ingest, events, telemetry, drifts, shadows, samples
-        )  # fmt: skip
+            database,
+            trust,
+            registry,
+            fleet,
+            rollouts,
+            ingest,
+            quarantine,
+            events,
+            telemetry,
+            drifts,
+            shadows,
+            samples,
+        )
     finally:
         database.close()
 
@@ -319,6 +336,7 @@ class _Process:
 
     def _api(self) -> FastAPI:
         rooms = self._rooms
+        queries = Queries(rooms.database, store_links.of_frames)
         routers = [
             identity_routes.router(rooms.trust),
             registry_routes.router(rooms.registry),
@@ -328,11 +346,12 @@ class _Process:
             events_routes.router(rooms.events),
             rollouts_routes.router(rooms.rollouts),
             uplink_routes.router(rooms.ingest),
-            query_routes.router(Queries(rooms.database)),
-            consumer_routes.router(Consumers(rooms.database)),
+            quarantine_routes.router(rooms.quarantine),
+            query_routes.router(queries),
+            consumer_routes.router(Consumers(rooms.database, store_links.of_frames)),
             drift_routes.router(rooms.drifts),
             shadow_routes.router(rooms.shadows),
-            samples_routes.router(rooms.samples),
+            samples_routes.router(rooms.samples, queries),
         ]
         return create_api(
             routers, self._readiness, streamed=[registration_routes.PREFIX], token=self._settings.api_token

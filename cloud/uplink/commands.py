@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import Any
 
 import click
 from rich.console import Group, RenderableType
@@ -12,7 +12,7 @@ from cloud.foundation.client import Api
 from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
 from cloud.uplink.entities import Kind
-from cloud.uplink.export_commands import export_command
+from cloud.uplink.quarantine_commands import quarantine_command
 from cloud.uplink.query_commands import COMMANDS
 from protos.kit.settings import load, options
 
@@ -55,29 +55,7 @@ def summary(model: str | None, as_json: bool, **flags: Any) -> None:  # noqa: AN
     emit(found, as_json, _draw_summary)
 
 
-@results.command()
-@click.argument("number", type=click.IntRange(1), metavar="[ID]", required=False)
-@click.option("-o", "--output", type=click.File("wb", lazy=True), help="Write the bytes of batch ID to a file.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Batches listed.")
-@json_option
-@options(CloudSettings, only=("api",))
-def quarantine(number: int | None, output: IO[bytes] | None, limit: int, as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001 - as click hands them over
-    """Batches that could not be stored, newest first, with the reasons; or the bytes of one, as they came.
-
-    \b
-    Examples:
-      littoral results quarantine
-      littoral results quarantine 7 -o batch.bin
-    """
-    if (number is None) != (output is None):
-        raise click.UsageError("ID and -o FILE belong together: which batch, and where its bytes shall be written")
-    if output is not None:
-        output.write(_api(flags).download(f"/api/v1/quarantine/{number}/payload"))
-        return
-    emit(_api(flags).get("/api/v1/quarantine", {"limit": str(limit)}), as_json, _draw_quarantine)
-
-
-for command in (*COMMANDS, export_command):
+for command in (*COMMANDS, quarantine_command):
     results.add_command(command)
 
 
@@ -128,11 +106,6 @@ def _draw_audit(found: list[dict[str, Any]]) -> RenderableType:
     totals = [sum(one[name] for one in found) for name in counts]
     rows = [[one["device"], *(one[name] for name in counts), _moment(one["said_ms"])] for one in found]
     return table("Audit", ("device", *counts, "device's word (UTC)"), [*rows, ["all", *totals, ""]])
-
-
-def _draw_quarantine(found: list[dict[str, Any]]) -> RenderableType:
-    columns = ("id", "device", "kind", "first_seq", "count", "bytes", "reason")
-    return table("Quarantine", columns, [[one[name] for name in columns] for one in found])
 
 
 def _moment(unix_ms: int | None) -> str:

@@ -35,6 +35,10 @@ class InvalidTruths(ValueError):
     """Truths that cannot be stored; the message says which value is wrong. Correct it and send again."""
 
 
+class UnknownBatch(Exception):
+    """There is no such batch in quarantine (any more)."""
+
+
 class SeveralModels(Exception):
     """A summary by version needs one model, and there are results of several. Name one of them."""
 
@@ -158,6 +162,35 @@ class Quarantined:
     reason: str
     size: int
     received_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A batch in quarantine with its bytes: rows first_seq .. first_seq + count - 1, behind `skip` that are not new."""
+
+    id: int
+    stream: int
+    device: str
+    kind: Kind
+    first_seq: int
+    count: int
+    skip: int
+    payload: bytes
+    received_ms: int
+
+    @property
+    def last_seq(self) -> int:
+        """The number of its last row."""
+        return self.first_seq + self.count - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """What became of a batch in quarantine: so many of its rows are stored, or why none can be (empty: they are)."""
+
+    id: int
+    stored: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

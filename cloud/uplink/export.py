@@ -35,6 +35,8 @@ SCHEMA = pa.schema(
         pa.field("latency_us", pa.int64(), nullable=False),
         pa.field("captured_us", pa.timestamp("us", "UTC"), nullable=False),
         pa.field("received_ms", pa.timestamp("ms", "UTC"), nullable=False),
+        pa.field("sample", pa.int64()),
+        pa.field("sample_digest", pa.string()),
     ]
 )
 

@@ -42,6 +42,7 @@ def which(command: _Command) -> _Command:
 
 @click.command("list")
 @which
+@click.option("--frame", type=click.IntRange(0), help="Of this frame of a device's source.")
 @click.option("--min-confidence", type=click.FloatRange(0, 1), help="With at least this confidence.")
 @click.option("--max-confidence", type=click.FloatRange(0, 1), help="With at most this confidence.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Results on a page.")
@@ -54,10 +55,11 @@ def list_command(as_json: bool, **given: Any) -> None:  # noqa: ANN401, FBT001 -
     \b
     Examples:
       littoral results list --device edge-1 --label 7 --max-confidence 0.6
+      littoral results list --device edge-1 --source sensor --frame 4711
       littoral results list --from 2026-11-25T14:00 --to 2026-11-25T15:00 --limit 1000 --json
     """
     api, asked = _asked(given)
-    emit(api.get("/api/v1/results", asked), as_json, _draw_results)
+    emit(api.get("/api/v1/results", asked), as_json, draw_results)
 
 
 @click.command()
@@ -136,6 +138,29 @@ def consumers(remove: str | None, as_json: bool, **flags: Any) -> None:  # noqa:
 COMMANDS = (list_command, aggregates, follow, consumers)
 
 
+def draw_results(found: dict[str, Any]) -> RenderableType:
+    """A page of results as a table."""
+    one_slot = all(one["slot"] == DEFAULT_SLOT for one in found["results"])
+    names = [name for name in _NAMES if name != "slot" or not one_slot]
+    sampled = any(one["sample"] for one in found["results"])
+    rows = [
+        [
+            _time(one["received_ms"]),
+            *(one[name] for name in names),
+            f"{one['confidence']:.3f}",
+            one["latency_us"],
+            one["frame"],
+            *([one["sample"] and one["sample"]["id"]] if sampled else []),
+        ]
+        for one in found["results"]
+    ]
+    columns = ("received", *names, "confidence", "latency_us", "frame", *(["sample"] if sampled else []))
+    drawn = table("Results", columns, rows)
+    drawn.caption = f"more: --cursor {found['next']}" if found["next"] else None
+    drawn.caption_justify = "left"
+    return drawn
+
+
 def _asked(given: dict[str, Any]) -> tuple[Api, dict[str, Any]]:
     """The API, and the parameters of a request for it."""
     flags = {name: given.pop(name) for name in ("config", "api")}
@@ -145,25 +170,6 @@ def _asked(given: dict[str, Any]) -> tuple[Api, dict[str, Any]]:
 
 def _api(flags: dict[str, Any]) -> Api:
     return Api(load(CloudSettings, flags.pop("config"), flags).api)
-
-
-def _draw_results(found: dict[str, Any]) -> RenderableType:
-    one_slot = all(one["slot"] == DEFAULT_SLOT for one in found["results"])
-    names = [name for name in _NAMES if name != "slot" or not one_slot]
-    rows = [
-        [
-            _time(one["received_ms"]),
-            *(one[name] for name in names),
-            f"{one['confidence']:.3f}",
-            one["latency_us"],
-            one["frame"],
-        ]
-        for one in found["results"]
-    ]
-    drawn = table("Results", ("received", *names, "confidence", "latency_us", "frame"), rows)
-    drawn.caption = f"more: --cursor {found['next']}" if found["next"] else None
-    drawn.caption_justify = "left"
-    return drawn
 
 
 def _draw_aggregates(found: dict[str, Any]) -> RenderableType:

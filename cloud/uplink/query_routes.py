@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query
 
+from cloud.foundation.cursors import LARGEST
 from cloud.foundation.times import unix_ms
 from cloud.uplink.aggregates import LATENCY_EDGES_US
 from cloud.uplink.consuming import UnknownConsumer
@@ -56,11 +57,12 @@ def which(
     min_confidence: Share = None,
     max_confidence: Share = None,
     slot: str | None = None,
+    frame: Annotated[int | None, Query(ge=0, lt=LARGEST, description="Of this frame of a device's source.")] = None,
 ) -> Which:
     """Which results are meant, from a request's parameters."""
     with refusals():
         times, confidences = (unix_ms(from_), unix_ms(to)), (min_confidence, max_confidence)
-        return Which(device, source, model, version, label, *times, *confidences, slot)
+        return Which(device, source, model, version, label, *times, *confidences, slot, frame)
 
 
 Asked = Annotated[Which, Depends(which)]
@@ -98,7 +100,7 @@ def router(queries: Queries) -> APIRouter:
 
 
 def found_json(one: Found) -> dict[str, Any]:
-    """`epoch` as a string: it may exceed what a JSON reader holds exactly."""
+    """`epoch` as a string: it may exceed what a JSON reader holds exactly. `sample`: null, or its `id` and `digest`."""
     return asdict(one) | {"epoch": str(one.epoch)}
 
 

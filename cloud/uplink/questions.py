@@ -32,9 +32,12 @@ class Which:
     min_confidence: float | None = None
     max_confidence: float | None = None
     slot: str | None = None
+    frame: int | None = None
 
     def __post_init__(self) -> None:
-        """Raises InvalidQuestion for a name that PostgreSQL cannot even be asked for."""
+        """Raises InvalidQuestion for a name that PostgreSQL cannot even be asked for, and for a frame of no source."""
+        if self.frame is not None and (self.device is None or self.source is None):
+            raise InvalidQuestion("each source numbers its own frames: say device and source with the frame")
         names = (("device", self.device), ("source", self.source), ("model", self.model), ("slot", self.slot))
         for what, name in names:
             if name is not None and "\0" in name:
@@ -72,8 +75,19 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampled:
+    """A frame that its device sent: the id of the sample, and the SHA-256 of the frame in hexadecimal digits."""
+
+    id: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
-    """A result with its names. `captured_us` is by the device's clock, `received_ms` by the cloud's."""
+    """A result with its names. `captured_us` is by the device's clock, `received_ms` by the cloud's.
+
+    sample: its frame, None: the device sent no sample of it, or not yet.
+    """
 
     device: str
     epoch: int
@@ -88,6 +102,7 @@ class Found:
     latency_us: int
     captured_us: int
     received_ms: int
+    sample: Sampled | None = None
 
 
 @dataclass(frozen=True, slots=True)

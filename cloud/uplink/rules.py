@@ -17,6 +17,7 @@ from cloud.foundation.clocks import AHEAD_MS, EARLIEST_MS
 from cloud.uplink.entities import (
     DAY_MS,
     MAX_BATCH_BYTES,
+    Aside,
     Fate,
     InvalidTruths,
     KnownVersion,
@@ -61,6 +62,18 @@ def place(stream: StreamState, batch: ReceivedBatch, unreadable: str = "") -> tu
         after = replace(after, set_aside=after.set_aside + batch.count - skip)
         return after, Placement(Fate.QUARANTINED, skip=skip, reason=unreadable)
     return after, Placement(Fate.STORED, skip=skip)
+
+
+def take_back(stream: StreamState, aside: Aside, unreadable: str = "") -> tuple[StreamState, str]:
+    """The stream once rows that were set aside are stored, and why they cannot be (empty: they can).
+
+    The watermark has passed their numbers, and stays. `unreadable` says why their batch cannot be stored.
+    """
+    if unreadable:
+        return stream, unreadable
+    if not 0 < aside.first_seq <= aside.last_seq <= stream.watermark or aside.count > stream.set_aside:
+        return stream, f"first_seq {aside.first_seq} with count {aside.count} is no run of numbers that were set aside"
+    return replace(stream, set_aside=stream.set_aside - aside.count), ""
 
 
 def handed_in(batch: ReceivedBatch) -> int:

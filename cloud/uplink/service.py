@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from cloud.foundation.arriving import Arrived, Taker
+from cloud.foundation.arriving import Arrived
 from cloud.foundation.database import Database, Transaction
-from cloud.uplink import auditing, rules, store, store_aggregates, store_audit, store_kinds
+from cloud.uplink import auditing, rules, store, store_aggregates, store_audit, store_kinds, store_quarantine
 from cloud.uplink.aggregates import MINUTE_MS
 from cloud.uplink.clocks import Clocks
 from cloud.uplink.entities import (
     DAY_MS,
     Audited,
-    Block,
     Books,
     Fate,
     Kind,
-    KnownVersion,
     Opened,
     Outcome,
-    Quarantined,
     ReceivedBatch,
     Summary,
 )
-from protos.kit.columns import Malformed, Results
+from cloud.uplink.reading import KnownVersions, Read, Reader, Takers
+from protos.kit.columns import Results
 
-KnownVersions = Callable[[bytes], KnownVersion | None]
-"""From a manifest's digest to the registered version it names; None: none."""
-
-_Reading: TypeAlias = Results | list[Any] | str
-"""The columns of a batch of results, the rows of one of another kind, or why they cannot be stored."""
-_Taken: TypeAlias = tuple[ReceivedBatch, _Reading]
+_Taken: TypeAlias = tuple[ReceivedBatch, Read]
 
 
 class Ingest:
@@ -42,12 +35,10 @@ class Ingest:
     kinds besides results; what nobody keeps is not taken.
     """
 
-    def __init__(
-        self, database: Database, known_version: KnownVersions, takers: Mapping[Kind, Taker[Any]] | None = None
-    ) -> None:
+    def __init__(self, database: Database, known_version: KnownVersions, takers: Takers | None = None) -> None:
         self._database = database
-        self._known_version = known_version
         self._takers = dict(takers or {})
+        self._reader = Reader(known_version, self._takers)
         self._clocks = Clocks()
         self._names = store.Names()
         self._days: frozenset[int] = frozenset()
@@ -116,7 +107,7 @@ class Ingest:
     def expire_quarantine(self, now_ms: int, days: int) -> int:
         """Drop batches that were set aside more than `days` whole days ago; returns how many."""
         with self._database.beside() as connection:
-            return store.expire_quarantine(connection, rules.first_kept_day(now_ms, days) * DAY_MS)
+            return store_quarantine.expire(connection, rules.first_kept_day(now_ms, days) * DAY_MS)
 
     def truths(self, device: str, source: str, first_frame: int, labels: Sequence[int]) -> None:
         """Keep the right labels of frames first_frame, first_frame + 1, ...; the same again changes nothing.
@@ -154,31 +145,14 @@ class Ingest:
                 facts, copies = store_audit.facts(connection, kind, self._takers[kind].table), {}
         return [auditing.audited(device, streams, copies.get(device, 0)) for device, streams in sorted(facts.items())]
 
-    def quarantined(self, limit: int) -> list[Quarantined]:
-        """The newest batches that could not be stored, newest first."""
-        with self._database.reading() as connection:
-            return store.quarantined(connection, limit)
-
-    def quarantined_payload(self, number: int) -> bytes | None:
-        """The bytes of a batch that was set aside, as they came; None: there is none of this number."""
-        with self._database.reading() as connection:
-            return store.quarantined_payload(connection, number)
-
-    def _read(self, batch: ReceivedBatch, now_ms: int) -> _Reading:
-        """The batch's rows, or why they cannot be stored. Outside of the transaction: it holds a lock."""
+    def _read(self, batch: ReceivedBatch, now_ms: int) -> Read:
+        """The batch's rows, or why they cannot be stored."""
         if batch.books is not None:
             return ""
-        try:
-            if batch.kind is not Kind.RESULTS:
-                rules.check_size(batch.payload)
-                return self._takers[batch.kind].read(batch.payload, batch.count)
-            results = rules.read(batch.payload, batch.count)
-        except Malformed as error:
-            return str(error)
-        if problem := rules.complaint(results, self._known_version(results.manifest)):
-            return problem
-        self._clocks.note(batch.device, results, now_ms)
-        return results
+        read = self._reader.read(batch.kind, batch.payload, batch.count)
+        if isinstance(read, Results):
+            self._clocks.note(batch.device, read, now_ms)
+        return read
 
     def _make_days(self, now_ms: int) -> None:
         days = frozenset(rules.days_to_make(now_ms))
@@ -213,12 +187,13 @@ class Ingest:
             unreadable = reading if isinstance(reading, str) else ""
             states[batch.stream], placement = rules.place(state, batch, unreadable)
             if placement.fate is Fate.STORED and isinstance(reading, Results):
-                blocks.append(self._block(batch, reading, placement.skip))
+                new = reading.without_first(placement.skip)
+                blocks.append(self._names.block(batch.stream, batch.device, batch.first_seq + placement.skip, new))
             elif placement.fate is Fate.STORED and isinstance(reading, list):
                 first_seq = batch.first_seq + placement.skip
                 rows[batch.kind].append(Arrived(batch.device, batch.stream, first_seq, reading[placement.skip :]))
             elif placement.fate is Fate.QUARANTINED:
-                store.set_aside(connection, batch, placement, now_ms)
+                store_quarantine.set_aside(connection, batch, placement, now_ms)
             outcomes.append(Outcome(placement.fate, states[batch.stream].watermark, placement.reason))
         moved = {stream: state for stream, state in states.items() if state != before[stream]}
         store.write(connection, blocks, moved, now_ms)
@@ -227,8 +202,3 @@ class Ingest:
         if said:
             store_audit.note(connection, said, now_ms)
         return outcomes
-
-    def _block(self, batch: ReceivedBatch, read: Results, skip: int) -> Block:
-        source = self._names.sources[batch.device, read.source]
-        version = self._names.versions[read.manifest, read.slot]
-        return Block(batch.stream, batch.first_seq + skip, source, version, read.without_first(skip))

@@ -1,4 +1,4 @@
-"""The uplink's SQL: streams, names, quarantine, truths, and the account of results.
+"""The uplink's SQL: streams, names, truths, and the account of results.
 
 What is written of results, and dropped, differs by database: `store_sqlite.py`, `store_postgresql.py`.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sqlalchemy import Connection, case, delete, exists, func, select
+from sqlalchemy import Connection, case, exists, func, select
 
 from cloud.uplink import store_aggregates, store_audit, store_postgresql, store_sqlite
 from cloud.uplink.aggregates import added
@@ -18,9 +18,6 @@ from cloud.uplink.entities import (
     Counts,
     Kind,
     Opened,
-    Placement,
-    Quarantined,
-    ReceivedBatch,
     StreamState,
     VersionSummary,
 )
@@ -65,6 +62,11 @@ class Names:
                 known.versions[read.manifest, read.slot] = _version_id(connection, read)
         return known
 
+    def block(self, stream: int, device: str, first_seq: int, read: Results) -> Block:
+        """Rows under these numbers, with names that are known."""
+        version = self.versions[read.manifest, read.slot]
+        return Block(stream, first_seq, self.sources[device, read.source], version, read)
+
 
 def lock(connection: Connection, ids: Iterable[int]) -> dict[int, StreamState]:
     """The streams' states, which no other transaction changes until this one ends. Unknown ids are left out."""
@@ -101,55 +103,11 @@ def begin_stream(connection: Connection, device: str, kind: Kind, epoch: int) ->
     insert_new(connection, streams, ("device", "kind", "epoch"), [(device, int(kind), epoch)])
 
 
-def quarantined(connection: Connection, limit: int) -> list[Quarantined]:
-    """The newest batches set aside, newest first."""
-    q = quarantine.c
-    wanted = (
-        select(
-            q.id,
-            streams.c.device,
-            streams.c.kind,
-            streams.c.epoch,
-            q.first_seq,
-            q.count,
-            q.reason,
-            func.length(q.payload).label("size"),
-            q.received_ms,
-        )
-        .join_from(quarantine, streams)
-        .order_by(q.id.desc())
-        .limit(limit)
-    )
-    return [
-        Quarantined(r.id, r.device, Kind(r.kind), r.epoch, int(r.first_seq), r[5], r.reason, r.size, r.received_ms)
-        for r in connection.execute(wanted)
-    ]
-
-
-def quarantined_payload(connection: Connection, number: int) -> bytes | None:
-    """The bytes of a batch that was set aside; None: there is none of this number."""
-    found = connection.execute(select(quarantine.c.payload).where(quarantine.c.id == number)).scalar_one_or_none()
-    return None if found is None else bytes(found)
-
-
-def expire_quarantine(connection: Connection, before_ms: int) -> int:
-    """Drop what was set aside before this time; returns how many batches."""
-    return connection.execute(delete(quarantine).where(quarantine.c.received_ms < before_ms)).rowcount
-
-
 def source_id(connection: Connection, device: str, source: str) -> int:
     """The integer for a device's source, named now if it is new."""
     insert_new(connection, sources, ("device", "source"), [(device, source)])
     wanted = select(sources.c.id).where(sources.c.device == device, sources.c.source == source)
     return int(connection.execute(wanted).scalar_one())
-
-
-def set_aside(connection: Connection, batch: ReceivedBatch, placed: Placement, now_ms: int) -> None:
-    """Keep a batch's bytes in quarantine, under the numbers that are new. The same batch again changes nothing."""
-    names = ("stream", "first_seq", "count", "reason", "payload", "received_ms")
-    first_seq, count = str(batch.first_seq + placed.skip), batch.count - placed.skip
-    row = (batch.stream, first_seq, count, placed.reason, batch.payload, now_ms)
-    insert_new(connection, quarantine, names, [row])
 
 
 def add_truths(connection: Connection, source: int, first_frame: int, labels: Sequence[int]) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 
 from cloud.uplink.aggregates import CONFIDENCES, LATENCIES, MINUTE_MS
 from cloud.uplink.questions import Account, Bucket, Found, Group, InvalidQuestion, Place, Row, Which
+from cloud.uplink.sampled import SamplesOf
 from cloud.uplink.tables import (  # fmt: skip
     OF_RESULTS,
     result_minute_labels,
@@ -70,9 +71,12 @@ def bounded(connection: Connection) -> Iterator[None]:
 
 
 def page(connection: Connection, which: Which, after: Place | None, limit: int) -> list[Row]:
-    """At most `limit` results behind `after`, newest first: of one device in its own order, else by their receipt."""
+    """At most `limit` results behind `after`, newest first: of one device in its own order, else by their receipt.
+
+    A frame has few: they are found by its number, then put in order.
+    """
     wanted = select(*ROW).where(*_conditions(which))
-    if which.device is None:
+    if which.device is None or which.frame is not None:
         return _by_time(connection, wanted, after, limit)
     return _by_stream(connection, wanted, which.device, after, limit)
 
@@ -102,8 +106,9 @@ def _by_stream(connection: Connection, wanted: Select[Any], device: str, after: 
     return found
 
 
-def named(connection: Connection, rows: Sequence[Row]) -> list[Found]:
-    """The rows with the names of their devices, sources and versions."""
+def named(connection: Connection, rows: Sequence[Row], samples_of: SamplesOf) -> list[Found]:
+    """The rows with the names of their devices, sources and versions, and their samples."""
+    sample_of = samples_of(connection, {(one.source, one.frame) for one in rows})
     device_of, source_of, version_of = (
         _names(connection, wanted, {getattr(one, integers) for one in rows}) for integers, (wanted, _) in _NAMED.items()
     )
@@ -122,15 +127,19 @@ def named(connection: Connection, rows: Sequence[Row]) -> list[Found]:
             latency_us=one.latency_us,
             captured_us=one.captured_us,
             received_ms=one.received_ms,
+            sample=sample_of.get((one.source, one.frame)),
         )
         for one in rows
     ]
 
 
-def chunks(connection: Connection, which: Which, rows: int) -> Iterator[dict[str, Sequence[Any]]]:
+def chunks(
+    connection: Connection, which: Which, rows: int, samples_of: SamplesOf
+) -> Iterator[dict[str, Sequence[Any]]]:
     """All results that are meant, in the order of their receipt, as columns of at most so many rows.
 
-    The columns are those of `Found`. They come as they are read: memory holds one chunk, however many there are.
+    The columns are those of `Found`, `sample` its id beside `sample_digest`. They come as they are read: memory holds
+    one chunk, however many there are.
     """
     wanted = select(*ROW).where(*_conditions(which)).order_by(r.received_ms)
     if which.device is not None:
@@ -141,6 +150,11 @@ def chunks(connection: Connection, which: Which, rows: int) -> Iterator[dict[str
         columns: dict[str, Sequence[Any]] = dict(
             zip((column.name for column in ROW), zip(*chunk, strict=True), strict=True)
         )
+        frames = list(zip(columns["source"], columns["frame"], strict=True))
+        sample_of = samples_of(connection, set(frames))
+        samples = [sample_of.get(frame) for frame in frames]
+        columns["sample"] = [one and one.id for one in samples]
+        columns["sample_digest"] = [one and one.digest for one in samples]
         yield names.given_to(columns)
 
 
@@ -219,6 +233,8 @@ def _conditions(which: Which) -> Iterator[ColumnElement[bool]]:
         yield r.source.in_(select(sources.c.id).where(*_names_asked(Which(which.device, which.source))))
     if (answered := Which(model=which.model, version=which.version, slot=which.slot)) != Which():
         yield r.version.in_(select(versions.c.id).where(*_names_asked(answered)))
+    if which.frame is not None:
+        yield r.frame == which.frame
     if which.label is not None:
         yield r.label == which.label
     if which.from_ms is not None:

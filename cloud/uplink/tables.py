@@ -159,6 +159,18 @@ positions = Table(
     sqlite_with_rowid=False,
 )
 
+# What was stored behind the backs of consumers: they may have passed these numbers when there was nothing.
+returns = Table(
+    "consumer_returns",
+    metadata,
+    Column("consumer", String, primary_key=True),
+    Column("stream", Integer, primary_key=True, autoincrement=False),
+    Column("first_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),  # acknowledged up to here
+    Column("last_seq", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 quarantine = Table(
     "quarantine",
     metadata,
@@ -169,5 +181,6 @@ quarantine = Table(
     Column("reason", String, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Column("received_ms", BigInteger, nullable=False),
+    Column("skip", BigInteger, nullable=False, server_default=text("0")),  # rows before first_seq that it has as well
     UniqueConstraint("stream", "first_seq"),
 )

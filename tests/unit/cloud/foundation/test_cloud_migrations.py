@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -42,6 +43,9 @@ POSTGRESQL_SCHEMA = (
 )
 
 
+_ADDED = re.compile(r", (?=[a-z_]+ [A-Z])")
+
+
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     database = Database(database_url)
@@ -77,8 +81,11 @@ def schema(database: Database) -> list[str]:
 
 
 def _lines(sql: str | None) -> list[str]:
-    """The parts of a statement; whether a key is said with its column or after all columns is the same."""
-    return [line.strip().rstrip(",") for line in (sql or "").splitlines()]
+    """The parts of a statement; whether a key is said with its column or after all columns is the same.
+
+    A column that was added stands on the line of the one before it.
+    """
+    return [part.strip().rstrip(",") for line in (sql or "").splitlines() for part in _ADDED.split(line)]
 
 
 def tables(database: Database) -> set[str]:

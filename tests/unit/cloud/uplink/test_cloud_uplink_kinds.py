@@ -27,6 +27,7 @@ from cloud.uplink.entities import (
     Outcome,
     ReceivedBatch,
 )
+from cloud.uplink.quarantine import Quarantine
 from cloud.uplink.service import Ingest
 from tests import kinds
 from tests.kinds import TABLES, ingest_of_all_kinds
@@ -137,7 +138,7 @@ def test_poison_is_set_aside_under_the_name_of_its_kind_and_the_watermark_passes
     outcomes = ingest.commit([batch(kind, opened, 1, 3, data=data), batch(kind, opened, 4, 2)], NOW_MS)
     assert [(one.fate, one.watermark) for one in outcomes] == [(Fate.QUARANTINED, 3), (Fate.STORED, 5)]
     assert numbers(database, TABLES[kind]) == [4, 5]
-    (aside,) = ingest.quarantined(10)
+    (aside,) = Quarantine(database, known).page(10)
     assert (aside.kind, aside.first_seq, aside.count, aside.reason) == (kind, 1, 3, outcomes[0].reason)
     assert ingest.audit(kind) == [Audited("edge-1", made=5, sent=5, stored=2, quarantined=3)]
 
