@@ -60,7 +60,7 @@ class Load:
 
 
 class Stream:
-    """One stream. News goes first, then events and telemetry, then results; a backlog of either leaves the other half.
+    """One stream. News goes first, then events and telemetry, then results; of backlogs each kind has the same share.
 
     The rate holds back what is a backlog, and results, which may be one of days; never what is news of this moment.
     """
