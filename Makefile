@@ -53,7 +53,7 @@ airgap: images  ## all that K3s needs to deploy without a network, as one archiv
 
 cluster: setup-cluster  ## real pods on a real Kubernetes of two nodes; as root, or as a user who may sudo
 	@[ "$$(id -u)" = 0 ] || sudo -v || true
-	$(BIN)/python -m pytest tests/cluster $(ARGS)
+	$(BIN)/python -m pytest tests/cluster -n 2 --no-loadscope-reorder $(ARGS)
 
 bench:  ## run a benchmark: make bench NAME=training
 	$(BIN)/python -m benchmarks $(NAME) $(ARGS)

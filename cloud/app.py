@@ -37,6 +37,7 @@ from cloud.foundation.retention import Kept, Retention
 from cloud.foundation.settings import CloudSettings
 from cloud.http_server import HttpServer, listening
 from cloud.identity import routes as identity_routes
+from cloud.identity.entities import DIRECTOR
 from cloud.identity.service import Identity
 from cloud.identity.trust import FleetTrust
 from cloud.registry import registration_routes
@@ -72,6 +73,10 @@ from protos.kit.link import Address, Link
 from protos.v1.uplink_pb2 import UplinkMessage
 
 ROLES = frozenset({"api", "ingest", "publisher", "controller"})
+SIGNS = {"api": frozenset({"manifest", DIRECTOR}), "controller": frozenset({DIRECTOR})}
+"""Which keys a role signs with. The API: what is registered, and challengers, who begin at once."""
+LISTS = frozenset({"api", "publisher"})
+"""Roles that sign the fleet's metadata: models' names, snapshot and timestamp."""
 DRAIN_S = 10.0
 """All parts together have this long to end in order; what then still runs is cut off."""
 STREAMS_S = 4.0
@@ -101,17 +106,24 @@ class Rooms:
 
 
 @contextmanager
-def compose(settings: CloudSettings) -> Iterator[Rooms]:
-    """All services on the settings' database and folder, both made if they are missing. Raises StartFailed."""
+def compose(settings: CloudSettings, roles: frozenset[str] = ROLES) -> Iterator[Rooms]:
+    """All services on the settings' database and folder, both made if they are missing. Raises StartFailed.
+
+    roles: what this process is for; it needs their keys and no others.
+    """
     try:
         settings.dir.mkdir(parents=True, exist_ok=True)
         database = Database(settings.database_url)
         database.create()
-        identity = Identity(settings.dir, settings.signing_keys)
+        signs = frozenset[str]().union(*(SIGNS.get(role, ()) for role in roles))
+        identity = Identity(settings.dir, settings.signing_keys, signs)
         trust = FleetTrust.of(settings, database, identity)
         blobs, patched = kept(settings, database), settings.patched_versions
         registry = Registry(database, blobs, identity.sign, trust.list_version, patched_versions=patched)
-        trust.prepare(registry.registered, _now_ms())
+        if roles & LISTS:
+            trust.prepare(registry.registered, _now_ms())
+        else:
+            trust.follow()
     except (DatabaseFailed, KeysFailed, OSError) as error:
         raise StartFailed(str(error)) from error
     fleet = Fleet(database)
@@ -150,7 +162,7 @@ def known_versions(registry: Registry) -> Callable[[bytes], KnownVersion | None]
 async def serve(settings: CloudSettings, roles: frozenset[str] = ROLES) -> None:
     """Run the given roles until SIGTERM or SIGINT, then end them without losing anything. Raises StartFailed."""
     try:
-        with _until_signalled() as stop, compose(settings) as rooms:
+        with _until_signalled() as stop, compose(settings, roles) as rooms:
             await _Process(settings, roles, rooms, stop).run()
     except BaseExceptionGroup as group:
         if failed := group.subgroup(StartFailed):
@@ -246,7 +258,7 @@ class _Process:
         from cloud.cluster.operator import Operator  # noqa: PLC0415
 
         settings, rooms = self._settings, self._rooms
-        workshop = Workshop(settings.training_image, settings.training_account, settings.api)
+        workshop = Workshop(settings.training_image, settings.training_account, settings.api, settings.training_token)
         operator = Operator(rooms.rollouts, rooms.fleet, workshop, settings.cluster_namespace)
         controller.listeners.append(operator.lead)
         self._background("cluster", operator.run())
@@ -322,7 +334,9 @@ class _Process:
             shadow_routes.router(rooms.shadows),
             samples_routes.router(rooms.samples),
         ]
-        return create_api(routers, self._readiness, streamed=[registration_routes.PREFIX])
+        return create_api(
+            routers, self._readiness, streamed=[registration_routes.PREFIX], token=self._settings.api_token
+        )
 
     def _readiness(self) -> dict[str, bool]:
         parts = {"database": self._pulse.alive, "serving": not self._stop.is_set()}

@@ -10,25 +10,32 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud.foundation.metrics import exposition
+from protos.kit import bearer
 
 MAX_BODY_BYTES = 1024 * 1024
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def create_api(
     routers: Iterable[APIRouter],
     readiness: Callable[[], Mapping[str, bool]],
     streamed: Collection[str] = (),
+    token: str = "",
 ) -> FastAPI:
     """The API made of the rooms' routers.
 
     `readiness` tells of each part of this process whether it can do its work now. streamed: paths below which routes
-    read bodies themselves, and limit them.
+    read bodies themselves, and limit them. token: what changes something must show it; empty: nothing need.
     """
     api = FastAPI(title="Littoral", version=_version(), description="Models to the edge, results to the cloud.")
     for router in routers:
         api.include_router(router)
     api.add_middleware(BodyLimit, limit=MAX_BODY_BYTES, streamed=streamed)
     api.add_middleware(NoNul)
+    if token:
+        api.add_middleware(
+            Guarded, token=token, whole=streamed
+        )  # the outermost: of who shows none no byte of a body is read
 
     @api.get("/healthz", tags=["health"])
     def healthz() -> dict[str, str]:
@@ -109,6 +116,31 @@ class NoNul:
             await JSONResponse({"detail": "the address has a NUL (%00) in it: leave it out"}, 422)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+
+class Guarded:
+    """Refuses requests that change something and do not show the token, with 401 (ASGI 3). Reading stays open to all.
+
+    But for what is below a `whole` path: who asks there wants to change something in the end, after long work maybe.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, whole: Collection[str] = ()) -> None:
+        self._app = app
+        self._token = token
+        self._whole = tuple(f"{path}/" for path in whole)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http" or self._lets(scope):
+            await self._app(scope, receive, send)
+            return
+        text = f"this API lets only those change something who show its token: set {bearer.VARIABLE}"
+        headers = {"WWW-Authenticate": "Bearer", "Connection": "close"}
+        await JSONResponse({"detail": text}, 401, headers)(scope, receive, send)
+
+    def _lets(self, scope: Scope) -> bool:
+        is_open = scope["method"] in READING and not scope["path"].startswith(self._whole)
+        return is_open or bearer.shows(dict(scope["headers"]), self._token)
 
 
 class _TooLarge(Exception):

@@ -134,6 +134,7 @@ async def _work(rooms: Rooms, settings: EdgeSettings, stop: asyncio.Event) -> No
             ends = local_ends.ends(settings, rooms.inference, rooms.journal.tell)
             tasks = [group.create_task(work, name=name) for name, work in _tasks(rooms, settings, ends).items()]
             memory.tidy()
+            await rooms.journal.write()  # whoever kills an agent that is ready finds its start told
             log.info("agent ready", frames=str(frames), broker=settings.broker, uplink=settings.uplink)
             sd_notify.notify(sd_notify.READY)
             await stop.wait()

@@ -20,6 +20,7 @@ import httpx
 import numpy as np
 import structlog
 
+from protos.kit.bearer import from_environment
 from protos.topics import MAX_GRPC_BYTES
 from protos.v1 import frames_pb2, frames_pb2_grpc
 from simulators.reel import Reel
@@ -223,7 +224,7 @@ async def run(
     Settling after a stop takes at most FINISH_S; what is open then shows in the tallies.
     """
     sensors = [Sensor(device, socket, reels[device], pace, stop) for device, socket in sockets.items()]
-    async with httpx.AsyncClient(base_url=api, timeout=10, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=api, timeout=10, trust_env=False, headers=from_environment()) as client:
         posters = [TruthPoster(client, sensor) for sensor in sensors]
         work = asyncio.gather(*(sensor.run() for sensor in sensors), *(poster.run() for poster in posters))
         await _settle(work, stop)

@@ -49,6 +49,7 @@ CLOUD: dict[str, Mapping[str, Any]] = {
             "ingest": {"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
             "mosquitto": {"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
             "metrics": {"from": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]},
+            "dns": {"to": [{"ipBlock": {"cidr": "169.254.20.10/32"}}]},
             "extraEgress": [{"ports": [{"port": 443}], "to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}],
         }
     },
@@ -74,6 +75,7 @@ CLOUD: dict[str, Mapping[str, Any]] = {
         "hostAliases": [{"ip": "10.0.0.7", "hostnames": ["db.example"]}],
         "commonLabels": {"team": "shore"},
         "api": {
+            "tokenSecret": "littoral-api",
             "nodeSelector": {"role": "cloud"},
             "tolerations": [{"key": "cloud", "operator": "Exists"}],
             "affinity": {"podAntiAffinity": {}},
@@ -123,6 +125,7 @@ EDGE: dict[str, Mapping[str, Any]] = {
         "updateStrategy": {"maxUnavailable": "10%"},
         "networkPolicy": {
             "ports": [443],
+            "dns": {"to": [{"ipBlock": {"cidr": "169.254.20.10/32"}}]},
             "extraEgress": [{"ports": [{"port": 554}]}],
             "metrics": {"from": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]},
         },

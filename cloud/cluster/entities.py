@@ -97,11 +97,15 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """Where an installation trains: what a TrainingRun does not say itself. api: where workers register the model."""
+    """Where an installation trains: what a TrainingRun does not say itself.
+
+    api: where workers register the model. token: the Secret with what they show there.
+    """
 
     image: str = ""
     account: str = ""
     api: str = ""
+    token: str = ""
 
 
 class NoSuchGroup(Exception):

@@ -9,6 +9,7 @@ from typing import Any
 from cloud.cluster.conditions import MOST_CHARACTERS, conditions, course
 from cloud.cluster.entities import GROUP, VERSION, Object, Phase, Refusal, Worker, Workshop
 from cloud.training.entities import Ending
+from protos.kit.bearer import VARIABLE
 
 PORT = 2222
 USER = 10001
@@ -142,6 +143,12 @@ def _pod(run: Object, workshop: Workshop) -> Mapping[str, Any]:
     }
 
 
+def _token(workshop: Workshop) -> Sequence[Mapping[str, Any]]:
+    if not workshop.token:
+        return []
+    return [{"name": VARIABLE, "valueFrom": {"secretKeyRef": {"name": workshop.token, "key": "token"}}}]
+
+
 def _container(run: Object, workshop: Workshop) -> Mapping[str, Any]:
     index = {"fieldRef": {"fieldPath": f"metadata.annotations['{INDEX}']"}}
     mounts = [{"name": name, "mountPath": f"/{name}", "readOnly": name == "data"} for name, _ in _volumes(run)]
@@ -155,6 +162,7 @@ def _container(run: Object, workshop: Workshop) -> Mapping[str, Any]:
             {"name": "TF_CONFIG", "value": tf_config(run)},
             {"name": "LITTORAL_API", "value": workshop.api},
             {"name": "HOME", "value": "/tmp"},  # noqa: S108 - of the container, and its own
+            *_token(workshop),
         ],
         "ports": [{"name": "grpc", "containerPort": PORT}],
         "resources": run.spec.get("resources", {}),

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 import click
 import httpx
 
+from protos.kit.bearer import from_environment
+
 TIMEOUT_S = 30.0
 
 
@@ -19,7 +21,9 @@ class Api:
         self._address = address.rstrip("/")
         # A proxy for the outside world does not lead to a server on this machine.
         nearby = urlsplit(self._address).hostname in ("127.0.0.1", "localhost", "::1")
-        self._client = httpx.Client(base_url=self._address, timeout=TIMEOUT_S, trust_env=not nearby)
+        self._client = httpx.Client(
+            base_url=self._address, timeout=TIMEOUT_S, trust_env=not nearby, headers=from_environment()
+        )
 
     def get(
         self,

@@ -44,6 +44,10 @@ class DatabaseFailed(Exception):
     """The database cannot be used at all; the message says which, why, and what to do."""
 
 
+class DatabaseSilent(DatabaseFailed):
+    """A server does not let anyone in now; it may do so later."""
+
+
 class Database:
     """Connections to the database at an SQLAlchemy URL, for all threads of a process. Raises DatabaseFailed."""
 
@@ -81,7 +85,8 @@ class Database:
             raise DatabaseFailed(f"database {self} cannot be used: {error}") from error
         except (DatabaseError, OSError) as error:
             cause = error.orig if isinstance(error, DatabaseError) else error
-            raise DatabaseFailed(
+            kind = DatabaseSilent if isinstance(error, OperationalError) and not self._sqlite else DatabaseFailed
+            raise kind(
                 f"database {self} cannot be opened: {cause}. "
                 + ("Is its folder one that this user may write to?" if self._sqlite else "Is the server running?")
             ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -10,6 +11,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from protos.kit.link import Address, Mqtt
 from protos.kit.settings import SHOWN_DEFAULT
+
+TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]*")
+"""What may stand in the header of a request (RFC 6750)."""
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -51,6 +55,11 @@ class CloudSettings(BaseSettings):
         description="TCP port of its own for /metrics, /healthz and /readyz, which the API's port has, too; 0: none.",
     )
     api: str = Field(default="http://127.0.0.1:8080", description="Where the commands find the HTTP API.")
+    api_token: str = Field(
+        default="",
+        description="What whoever changes something over the HTTP API must show; empty: nothing. "
+        "Commands and training take it from the environment.",
+    )
     signing_keys: Path = Field(
         default=Path(),
         description="Folder of the keys that the cloud signs with; replicas share one.",
@@ -142,6 +151,9 @@ class CloudSettings(BaseSettings):
     training_account: str = Field(
         default="", description="Service account of a TrainingRun's pods; empty: the namespace's default."
     )
+    training_token: str = Field(
+        default="", description="Secret with api_token for a TrainingRun's pods, under the key `token`; empty: none."
+    )
 
     drift_psi: float = Field(
         default=0.2,
@@ -179,6 +191,13 @@ class CloudSettings(BaseSettings):
     def _is_broker(cls, value: str) -> str:
         if value:
             Address.parse(value)
+        return value
+
+    @field_validator("api_token")
+    @classmethod
+    def _is_token(cls, value: str) -> str:
+        if not TOKEN.fullmatch(value):
+            raise ValueError("a token is made of letters, digits and -._~+/=, without spaces: openssl rand -hex 24")
         return value
 
     @field_validator("api")

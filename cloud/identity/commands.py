@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,7 @@ from rich.console import RenderableType
 from cloud.foundation.database import Database, DatabaseFailed
 from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
+from cloud.identity import rules
 from cloud.identity.changes import Changes, Standing, sign_draft
 from cloud.identity.service import Identity
 from cloud.identity.trust import OFFLINE_KEYS, THRESHOLD, FleetTrust
@@ -141,18 +142,29 @@ def import_(*, file: Path, config: Path | None, **flags: object) -> None:
 
 
 @keys.command(epilog="Example: littoral keys secret --dir fleet | kubectl apply -f -")
-@click.option("--name", default="littoral-keys", show_default=True, help="Name of the Secret.")
+@click.option("--name", default="littoral-keys", show_default=True, help="What the Secrets' names begin with.")
 @folder_options
 def secret(*, name: str, config: Path | None, **flags: object) -> None:
-    """Print the server's keys as a Kubernetes Secret, with the metadata that a cloud on an empty database begins with.
+    """Print the server's keys as Kubernetes Secrets, with the metadata that a cloud on an empty database begins with.
 
-    The offline keys are not in it: they stay where they are.
+    One Secret for each thing that is signed: deployments, manifests, models' lists, the fleet's metadata. The offline
+    keys are in none: they stay where they are.
     """
     with _opened(config, flags) as trust:
         files = {path.name: path.read_bytes() for path in trust.signers.online()} | trust.founding()
-        content = {key: base64.b64encode(data).decode() for key, data in sorted(files.items())}
-        found = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": "Opaque", "data": content}
-        click.echo(json.dumps(found, indent=2))
+        found = [_secret(name, part, files) for part in rules.KEPT_APART]
+        click.echo(json.dumps({"apiVersion": "v1", "kind": "List", "items": found}, indent=2))
+
+
+def _secret(name: str, part: str, files: Mapping[str, bytes]) -> dict[str, Any]:
+    own = {key: base64.b64encode(files[key]).decode() for key in sorted(files) if rules.kept_with(key) == part}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": f"{name}-{part}"},
+        "type": "Opaque",
+        "data": own,
+    }
 
 
 @contextmanager

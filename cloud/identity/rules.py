@@ -15,6 +15,9 @@ from tuf.api.metadata import DelegatedRole, Delegations, Root, TargetFile, Targe
 from cloud.identity.entities import DIRECTOR_KEYS, OFFLINE, RESERVED, MetadataFailed
 from protos.topics import checked_name
 
+KEPT_APART = ("deployment", "manifest", "metadata", "models")
+"""The Secrets that the server's keys are divided into, by what they sign: a role is given those that it needs."""
+
 MOST_LISTED = 256
 """Versions of one model that devices may be given: older ones leave the metadata, so that it fits into one message."""
 
@@ -101,3 +104,9 @@ def founding_order(name: str) -> tuple[int, ...]:
     if not version.isdecimal() or role not in OFFLINE or not name.endswith(".json"):
         return ()
     return OFFLINE.index(role), int(version)
+
+
+def kept_with(name: str) -> str:
+    """Which of KEPT_APART a file beside the server's keys belongs to."""
+    stem = name.partition(".")[0].removesuffix("-next")
+    return stem if stem in {"deployment", "manifest"} else "models" if stem == "model" else "metadata"

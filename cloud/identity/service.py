@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cloud.identity.entities import DIRECTOR
 from protos.kit import envelope
 from protos.kit.files import sync_folder
-from protos.kit.keys import load_or_create
+from protos.kit.keys import KeysFailed, load_or_create
 from protos.v1.manifest_pb2 import Signed
 
 ROLES = {"manifest": envelope.MANIFEST, DIRECTOR: envelope.DEPLOYMENT}
@@ -23,12 +23,13 @@ NEXT_DIRECTOR = "deployment-next"
 class Identity:
     """The keys in `keys` (none: `folder`/keys), made on first use, and read again when another process replaced one.
 
-    Raises KeysFailed.
+    signs: for which of ROLES this process signs; no other key is looked at, nor needs to be here. Raises KeysFailed.
     """
 
-    def __init__(self, folder: Path, keys: Path | None = None) -> None:
+    def __init__(self, folder: Path, keys: Path | None = None, signs: Collection[str] = ROLES.keys()) -> None:
         self.folder = folder
         self.keys = keys or folder / "keys"
+        self.signs = frozenset(signs)
         self._director = DIRECTOR
         self._read: dict[str, tuple[tuple[int, int], Ed25519PrivateKey]] = {}
         self.public()
@@ -37,12 +38,18 @@ class Identity:
         """`payload`, signed with the key for `purpose`. Raises ValueError for a purpose that is not the cloud's."""
         for role, purpose_of_role in ROLES.items():
             if purpose == purpose_of_role:
+                if role not in self.signs:
+                    raise KeysFailed(f"this process signs no {role}s: its role was started without that key")
                 return envelope.sign(purpose, payload, self._key(role))
         raise ValueError(f"the cloud has no key for {purpose!r}")
 
     def public(self) -> dict[str, dict[str, str]]:
-        """For each role the key ids that count, each with its raw public key in hex. Nothing in it is secret."""
-        return {role: _public(self._key(role)) for role in ROLES}
+        """For each role of `signs` the key ids that count, each with its raw public key in hex; nothing secret."""
+        return {role: _public(self._key(role)) for role in ROLES if role in self.signs}
+
+    def director(self) -> dict[str, str]:
+        """The public key that signs deployments, whether this process does or not."""
+        return _public(self._key(DIRECTOR))
 
     def next_director(self) -> dict[str, str]:
         """The public key that is to sign deployments once devices have been told, made if there is none."""
@@ -56,7 +63,7 @@ class Identity:
         path = self._path(NEXT_DIRECTOR)
         if path.exists() and directors and set(self.next_director()) <= set(directors):
             self._take_up(path)
-        return set(self.public()[DIRECTOR]) <= set(directors)
+        return set(self.director()) <= set(directors)
 
     def _take_up(self, following: Path) -> None:
         try:

@@ -33,7 +33,7 @@ from cloud.identity.entities import (
     NotDelegated,
 )
 from cloud.identity.repository import Repository, keys_of
-from cloud.identity.service import Identity
+from cloud.identity.service import ROLES, Identity
 from cloud.identity.signers import Signers
 from protos.kit.files import write_durably
 from protos.kit.keys import KeysFailed
@@ -182,9 +182,23 @@ class FleetTrust:
         return {**self._identity.public(), **({"root": json.loads(root.data)} if root else {})}
 
     def write_trust(self) -> None:
-        """Bring trust.json up to date, and the director's key, which a change may have replaced."""
-        if not self._identity.follow(self._directors()):
+        """Bring trust.json up to date, and the director's key, which a change may have replaced.
+
+        Each only where this process has the keys for it.
+        """
+        self.follow()
+        if self._identity.signs >= ROLES.keys():
+            self._write_trust()
+
+    def follow(self) -> None:
+        """Sign deployments, if this process does, with the key that devices have been told of."""
+        if DIRECTOR not in self._identity.signs:
+            return
+        directors = self._directors()
+        if directors is not None and not self._identity.follow(directors):
             log.error("devices take no deployments from this cloud's key: littoral keys rotate deployment")
+
+    def _write_trust(self) -> None:
         text = json.dumps(self.trust(), indent=2) + "\n"
         try:
             if not self.trust_path.exists() or self.trust_path.read_text() != text:
@@ -193,10 +207,11 @@ class FleetTrust:
         except OSError as error:
             raise KeysFailed(f"{self.trust_path} cannot be written: {error.strerror}") from error
 
-    def _directors(self) -> dict[str, str]:
+    def _directors(self) -> dict[str, str] | None:
+        """Whose deployments devices take; None while there is no metadata, which another process may be making."""
         with self._database.reading() as connection:
             targets = store.newest(connection, TARGETS)
-        return rules.directors(Metadata[Targets].from_bytes(targets.data).signed) if targets else {}
+        return rules.directors(Metadata[Targets].from_bytes(targets.data).signed) if targets else None
 
     @contextmanager
     def changing(self, now_ms: int) -> Iterator[Repository]:
@@ -218,7 +233,7 @@ class FleetTrust:
         online = {role: self.signers.new(role) for role in ONLINE}
         repository.put(ROOT, rules.first_root(offline, online, threshold))
         targets = Targets()
-        rules.name_directors(targets, self._identity.public()[DIRECTOR])
+        rules.name_directors(targets, self._identity.director())
         repository.put(TARGETS, targets)
 
     def _list(self, repository: Repository, model: str, version: int, manifest: bytes) -> None:

@@ -17,6 +17,7 @@ import urllib3
 
 from cloud.registry.receiving import LENGTH_BYTES
 from cloud.training.entities import Refused, Unavailable
+from protos.kit.bearer import from_environment
 from protos.v1.manifest_pb2 import Manifest
 
 PIECE_BYTES = 64 * 1024
@@ -60,9 +61,10 @@ class Registrations:
 
     def _once(self, method: str, path: str, parts: list[bytes] | None) -> Mapping[str, Any] | None:
         length = {"Content-Length": str(sum(map(len, parts)))} if parts else {}
+        headers = length | from_environment()
         try:
             answer = self._http.request(
-                method, f"{self._address}{path}", body=_pieces(parts) if parts else None, headers=length
+                method, f"{self._address}{path}", body=_pieces(parts) if parts else None, headers=headers
             )
         except urllib3.exceptions.HTTPError as error:
             raise _TryAgain(f"{type(error).__name__}: {error}") from error

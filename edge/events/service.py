@@ -68,25 +68,26 @@ class Journal:
                 self._bell.clear()
                 self._recent, repeats = rules.due(self._recent, self._now_s())
                 self._put(repeats)
-                if not await self._written():
+                if not await self.write():
                     await asyncio.sleep(RETRY_S)
         finally:
             self._put(rules.all_repeats(self._recent))
-            await self._written()
+            await self.write()
 
-    def _put(self, entries: Iterable[Entry]) -> None:
-        for entry in entries:
-            event = entry.event
-            series = f"{event.kind}@{event.series}" if event.series else ""
-            self._spool.put(encoded(entry), series, min(event.number, MOST_NUMBER))
-
-    async def _written(self) -> bool:
+    async def write(self) -> bool:
+        """Write what was told, now; False: the disk does not take it, and it is tried again by and by."""
         try:
             await self._spool.write()
         except OutboxFailed as error:
             log.error("events not written yet", error=str(error))
             return False
         return True
+
+    def _put(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            event = entry.event
+            series = f"{event.kind}@{event.series}" if event.series else ""
+            self._spool.put(encoded(entry), series, min(event.number, MOST_NUMBER))
 
 
 def encoded(entry: Entry) -> bytes:

@@ -19,7 +19,7 @@ from simulators.kubernetes.node_settings import PLUGINS
 from simulators.kubernetes.programs import NoKubernetes
 
 _PACKAGES = Path(__file__).resolve().parents[2]
-_NEEDED = ("containerd", "ctr", "runc", "iptables", "ip", "nsenter", "unshare", "setpriv", "dockerd")
+_NEEDED = ("containerd", "ctr", "runc", "iptables", "ipset", "ip", "nsenter", "unshare", "setpriv", "dockerd")
 
 
 class ClusterFailed(Exception):

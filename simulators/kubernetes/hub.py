@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NoReturn
 
-from simulators.kubernetes import kubeconfig, programs
+from simulators.kubernetes import disk, kubeconfig, node_settings, programs
 from simulators.kubernetes.daemons import Daemons, Ended
 from simulators.kubernetes.layout import API_PORT, Layout, Node
 from simulators.kubernetes.plane import Address, ControlPlane
@@ -47,6 +47,7 @@ class Hub:
     def start(self) -> dict[str, Any]:
         """Bring everything up; gives the kubeconfig with all rights."""
         self._join_network()
+        disk.mount(self._layout.disk, self._folder / "disk.img")
         self._plane = ControlPlane(self._folder, Address(self._layout.hub, API_PORT))
         for node in self._layout.nodes():
             self._prepare(node)
@@ -55,6 +56,8 @@ class Hub:
         self._start_names()
         names = {node.name for node in self._layout.nodes()}
         until(lambda: self._all_ready(names), lambda: f"not all nodes are ready: {self._tails()}")
+        for node in self._layout.nodes():
+            self._start_policies(node)
         return {"kubeconfig": self._plane.kubeconfig.read_text()}
 
     def cut(self, node: str) -> dict[str, Any]:
@@ -78,9 +81,9 @@ class Hub:
 
     def on(self, node: str, command: list[str]) -> dict[str, Any]:
         """Run a command on a node, as its root, and tell how it ended and what it said."""
-        first = Path(f"/proc/{self._nodes[node]}/task/{self._nodes[node]}/children").read_text().split()[0]
-        enter = ["nsenter", f"--target={first}", "--net", "--pid", "--mount", "--"]
-        done = subprocess.run([*enter, *command], check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            [*self._enter(node), *command], check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
         return {"code": done.returncode, "out": done.stdout, "err": done.stderr}
 
     def docker(self, group: int) -> dict[str, Any]:
@@ -89,7 +92,7 @@ class Hub:
         Its builds reach what the machine reaches, if they ask for the host's network.
         """
         socket = self._folder / "docker.sock"
-        places = {"data-root": self._folder / "docker", "exec-root": "/run/docker", "pidfile": "/run/docker.pid"}
+        places = {"data-root": self._layout.disk / "docker", "exec-root": "/run/docker", "pidfile": "/run/docker.pid"}
         named = [f"--{key}={value}" for key, value in places.items()]
         apart = [
             "nsenter",
@@ -129,8 +132,10 @@ class Hub:
         issue = self._plane.authority.issue
         user = issue(f"system:node:{node.name}", group="system:nodes", addresses=[node.address, node.name])
         proxy = issue("system:kube-proxy")
+        policies = issue("kube-router", group="system:masters")
         kubeconfig.write(node.kubeconfig, self._plane.url, self._plane.authority, user)
         kubeconfig.write(node.proxy_kubeconfig, self._plane.url, self._plane.authority, proxy)
+        kubeconfig.write(node.policies_kubeconfig, self._plane.url, self._plane.authority, policies)
 
     def _start_node(self, node: Node) -> None:
         program = [sys.executable, "-m", "simulators.kubernetes.node", *node.layout.options(), node.name]
@@ -139,6 +144,16 @@ class Hub:
         run("ip", "link", "add", node.link, "type", "veth", "peer", "name", "eth0", "netns", str(process))
         run("ip", "link", "set", node.link, "master", "nodes", "up")
         self._nodes[node.name] = process
+
+    def _start_policies(self, node: Node) -> None:
+        """Once the node is known to the API: kube-router asks for it, and ends if it is not there."""
+        program = [str(programs.folder() / "kube-router"), *node_settings.policies(node)]
+        self._daemons.start(f"kube-router-{node.name}", [*self._enter(node.name), *program])
+
+    def _enter(self, node: str) -> list[str]:
+        """What goes before a command so that it runs on the node."""
+        first = Path(f"/proc/{self._nodes[node]}/task/{self._nodes[node]}/children").read_text().split()[0]
+        return ["nsenter", f"--target={first}", "--net", "--pid", "--mount", "--"]
 
     def _start_names(self) -> None:
         reader = self._plane.kubeconfig

@@ -7,6 +7,7 @@ from pathlib import Path
 
 NODES = ("alpha", "beta")
 PODS = "10.244.0.0/16"
+SERVICES = "10.96.0.0/16"
 API_PORT = 6443
 
 
@@ -21,6 +22,11 @@ class Layout:
     def options(self) -> list[str]:
         """As arguments of a program, for `Layout(folder, int(number), group)`."""
         return [str(value) for value in asdict(self).values()]
+
+    @property
+    def disk(self) -> Path:
+        """The folder of what is large."""
+        return Path(self.folder) / "disk"
 
     @property
     def network(self) -> str:
@@ -61,8 +67,12 @@ class Node:
 
     @property
     def folder(self) -> Path:
-        """Its files; var-lib and var-log in it are the node's /var/lib and /var/log."""
+        """Its files."""
         return Path(self.layout.folder) / self.name
+
+    def var(self, name: str) -> Path:
+        """What is /var/`name` on the node."""
+        return self.layout.disk / f"{self.name}-{name}"
 
     @property
     def address(self) -> str:
@@ -93,3 +103,8 @@ class Node:
     def proxy_kubeconfig(self) -> Path:
         """With which its kube-proxy does."""
         return self.folder / "kube-proxy.kubeconfig"
+
+    @property
+    def policies_kubeconfig(self) -> Path:
+        """With which kube-router does, who enforces NetworkPolicies."""
+        return self.folder / "kube-router.kubeconfig"

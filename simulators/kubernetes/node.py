@@ -46,7 +46,7 @@ def serve(node: Node) -> None:
 def _lay_folders(node: Node) -> None:
     run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
     for name in ("lib", "log"):
-        own = node.folder / f"var-{name}"
+        own = node.var(name)
         own.mkdir()
         run("mount", "--bind", own, f"/var/{name}")
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from simulators.kubernetes.images import PAUSE
-from simulators.kubernetes.layout import PODS, Node
+from simulators.kubernetes.layout import PODS, SERVICES, Node
 
 PLUGINS = Path("/usr/lib/cni")
 _NEVER = ("memory.available", "nodefs.available", "nodefs.inodesFree", "imagefs.available", "imagefs.inodesFree")
@@ -104,3 +104,10 @@ def proxy(node: Node) -> list[str]:
     kubeconfig = f"--kubeconfig={node.proxy_kubeconfig}"
     return [kubeconfig, f"--hostname-override={node.name}", "--proxy-mode=iptables", f"--cluster-cidr={PODS}",
             "--oom-score-adj=0", *limits]  # fmt: skip
+
+
+def policies(node: Node) -> list[str]:
+    """kube-router's arguments: it enforces NetworkPolicies, as in K3s, and does nothing else of what it could."""
+    off = ("run-router", "run-service-proxy", "run-loadbalancer", "enable-cni")
+    return [f"--kubeconfig={node.policies_kubeconfig}", f"--hostname-override={node.name}", "--run-firewall=true",
+            f"--service-cluster-ip-range={SERVICES}", "--health-port=0", *(f"--{it}=false" for it in off)]  # fmt: skip

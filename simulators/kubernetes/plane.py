@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from simulators.kubernetes import kubeconfig, programs
 from simulators.kubernetes.certificates import Authority, Identity, write_key
 from simulators.kubernetes.daemons import Daemons
+from simulators.kubernetes.layout import SERVICES
 
-SERVICES = "10.96.0.0/16"
 _NAMES = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
 
 

@@ -21,6 +21,6 @@ def cache() -> Path:
 def folder() -> Path:
     """The folder of the programs. Raises NoKubernetes."""
     made = cache() / f"kubernetes-{VERSION}"
-    if not (made / "built-from").is_file():
+    if not all((made / name).is_file() for name in ("built-from", "policies-built-from")):
         raise NoKubernetes(f"Kubernetes is not built in {made}: scripts/kubernetes builds it, in some minutes")
     return made

@@ -5,14 +5,37 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import kubernetes
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from simulators.kubernetes import Cluster
 from simulators.kubernetes import cluster as made_cluster
 from tests.cluster.missing import or_skipped
+
+NODES = ("fleet/", "nodes/test_two_nodes", "nodes/test_cluster_leaves_nothing")
+"""What needs the cluster, or this machine without anybody else's."""
+
+
+class Together(LoadScopeScheduling):
+    """What uses one cluster, or one control plane, goes to one process: else each would make its own."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        place = nodeid.partition("tests/cluster/")[2]
+        return "cluster" if place.startswith(NODES) else place.partition("/")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    """How the tests are divided where there are several processes."""
+    return Together(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, while another process goes through the rest."""
+    items.sort(key=lambda item: not item.nodeid.partition("tests/cluster/")[2].startswith(NODES))
 
 
 class Given:

@@ -57,12 +57,13 @@ class Answers:
         await self._api(scope, receive, answer)
 
 
-def api_of(registry: Registry) -> ASGIApp:
+def api_of(registry: Registry, token: str = "") -> ASGIApp:
     def check(model: str, _now_ms: int) -> None:
         if model == "secret":
             raise KeysFailed("model 'secret' has no role yet")
 
-    return create_api([registration_routes.router(registry, check)], dict, streamed=[registration_routes.PREFIX])
+    routes = [registration_routes.router(registry, check)]
+    return create_api(routes, dict, streamed=[registration_routes.PREFIX], token=token)
 
 
 @asynccontextmanager
@@ -138,5 +139,19 @@ def test_what_the_api_refuses_is_not_sent_again(registry: Registry) -> None:
             bad = Manifest(model="a/b", variants=DRAFT.variants)
             with pytest.raises(Refused, match="'a/b' is not a name"):
                 await asyncio.to_thread(registrations(port).register, "run-1", bad, FILES)
+
+    asyncio.run(scenario())
+
+
+def test_who_trains_shows_the_token_and_without_it_learns_so_before_the_training(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with served(api_of(registry, token="right")) as port:
+            with pytest.raises(Refused, match=r"refused it \(401\): .*LITTORAL_API_TOKEN"):
+                await asyncio.to_thread(registrations(port).of, "run-1", "digits")
+            monkeypatch.setenv("LITTORAL_API_TOKEN", "right")
+            found = await asyncio.to_thread(registrations(port).register, "run-1", DRAFT, FILES)
+            assert found["version"] == 1
 
     asyncio.run(scenario())

@@ -122,7 +122,11 @@ affinity:
 {{/* The ports of a NetworkPolicy's rule that lets names be looked up. */}}
 {{- define "littoral.dnsEgress" -}}
 - to:
+    {{- if .Values.networkPolicy.dns.to }}
+    {{- toYaml .Values.networkPolicy.dns.to | nindent 4 }}
+    {{- else }}
     - namespaceSelector: {}
+    {{- end }}
   ports:
     - {port: 53, protocol: UDP}
     - {port: 53, protocol: TCP}

@@ -3,6 +3,7 @@
 {{- $values := index .root.Values .role -}}
 {{- $root := .root -}}
 {{- $labels := dict "root" .root "component" .role -}}
+{{- $keys := index (include "littoral.keys" . | fromYaml) .role -}}
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -116,16 +117,31 @@ spec:
           volumeMounts:
             - {name: data, mountPath: /var/lib/littoral}
             - {name: tmp, mountPath: /tmp}
+            {{- if $keys }}
             - {name: keys, mountPath: /var/run/littoral/keys, readOnly: true}
+            {{- end }}
       volumes:
         - name: data
           emptyDir: {}
         - name: tmp
           emptyDir: {}
+        {{- if $keys }}
         - name: keys
-          secret:
-            secretName: {{ $root.Values.signingKeys.existingSecret }}
+          projected:
             defaultMode: 0440
+            sources:
+              {{- range $keys }}
+              - secret: {name: {{ $root.Values.signingKeys.existingSecret }}-{{ . }}}
+              {{- end }}
+        {{- end }}
+{{- end }}
+
+{{/* What each role signs, and so which of the Secrets of `littoral keys secret` it has; cloud/app.py says why. */}}
+{{- define "littoral.keys" -}}
+api: [deployment, manifest, metadata, models]
+ingest: []
+publisher: [metadata, models]
+controller: [deployment]
 {{- end }}
 
 {{/* A role's settings. */}}
@@ -136,9 +152,20 @@ spec:
 - {name: LITTORAL_DIR, value: /var/lib/littoral}
 - {name: LITTORAL_HOST, value: 0.0.0.0}
 - {name: LITTORAL_ARTIFACTS, value: database}
+{{- if index (include "littoral.keys" . | fromYaml) .role }}
 - {name: LITTORAL_SIGNING_KEYS, value: /var/run/littoral/keys}
+{{- end }}
 - {name: LITTORAL_METRICS_PORT, value: "9090"}
 - {name: LITTORAL_API, value: "http://{{ $root.Release.Name }}-api:{{ $root.Values.api.service.port }}"}
+{{- with $root.Values.api.tokenSecret }}
+{{- if eq $.role "api" }}
+- name: LITTORAL_API_TOKEN
+  valueFrom:
+    secretKeyRef: {name: {{ . }}, key: token}
+{{- else if eq $.role "controller" }}
+- {name: LITTORAL_TRAINING_TOKEN, value: {{ . }}}
+{{- end }}
+{{- end }}
 {{- if and (eq .role "controller") $root.Values.cluster.enabled }}
 - {name: LITTORAL_CLUSTER, value: "true"}
 - {name: LITTORAL_TRAINING_IMAGE, value: {{ include "littoral.trainingImage" $root }}}

@@ -7,6 +7,7 @@ import os
 import subprocess
 import urllib.request
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,14 @@ EDGE = "littoral-edge"
 AGENTS = "app.kubernetes.io/name=littoral-edge"
 """The label of the agents' pods."""
 PORT = 30080
-PULL = "IfNotPresent" if os.environ.get("LITTORAL_TEST_KUBECONFIG") else "Never"
+GIVEN = bool(os.environ.get("LITTORAL_TEST_KUBECONFIG"))
+PULL = "IfNotPresent" if GIVEN else "Never"
 PASSWORD = "onlyoftests"
+TOKEN = "littoral-api"
+"""The Secret with what whoever changes something over the API must show."""
 MODEL = "digits"
+KEPT = {"postgresql": "999", "mosquitto": "1883"}
+SIZE = "1Gi"
 ENDED = ("Succeeded", "Failed", "Aborted")
 
 
@@ -90,9 +96,13 @@ class Fleet:
     @property
     def api(self) -> str:
         """The address of the cloud's API for who is outside of the cluster."""
-        node = self.named("node", self.safe)
-        address = next(it["address"] for it in node["status"]["addresses"] if it["type"] == "InternalIP")
-        return f"http://{address}:{PORT}"
+        return f"http://{self.address}:{PORT}"
+
+    @property
+    def address(self) -> str:
+        """That of the first node."""
+        found = self.named("node", self.safe)["status"]["addresses"]
+        return next(str(it["address"]) for it in found if it["type"] == "InternalIP")
 
     def versions(self) -> dict[str, int]:
         """Which version each device runs, by what it reported."""
@@ -101,6 +111,8 @@ class Fleet:
     def install(self) -> None:
         """Install both charts as docs/kubernetes.md says."""
         self._make_secrets()
+        if not GIVEN:
+            self._make_volumes()
         self.helm(
             "-n",
             CLOUD,
@@ -108,13 +120,12 @@ class Fleet:
             "littoral",
             str(HELM / "littoral"),
             "-f",
-            self._values("cloud", _cloud_values(self.safe)),
+            self._values("cloud", _cloud_values(self.safe, self._nodes())),
         )
         for node in self.cluster.nodes:
             self.kubectl("label", "node", node, "littoral.dev/edge=true", "littoral.dev/site=harbour")
-        self.helm(
-            "-n", EDGE, "install", "littoral-edge", str(HELM / "littoral-edge"), "-f", self._values("edge", EDGE_VALUES)
-        )
+        values = self._values("edge", {"imagePullPolicy": PULL, "networkPolicy": {"dns": _names(self._nodes())}})
+        self.helm("-n", EDGE, "install", "littoral-edge", str(HELM / "littoral-edge"), "-f", values)
         self.rolled_out()
 
     def rolled_out(self) -> None:
@@ -159,6 +170,10 @@ class Fleet:
         """The phase in it."""
         return str(self.rollout(name).get("phase", ""))
 
+    def _nodes(self) -> str:
+        """The network of the nodes, and of who asks from outside."""
+        return str(ip_network(f"{self.address}/24", strict=False))
+
     def _make_secrets(self) -> None:
         keys = self._folder / "fleet"
         for command in (["init"], ["delegate", MODEL]):
@@ -169,11 +184,23 @@ class Fleet:
         self.kubectl("-n", CLOUD, "apply", "-f", "-", told=secret)
         self.apply(
             _secret("littoral-database", password=PASSWORD),
+            _secret(TOKEN, token=PASSWORD),
             _secret("littoral-broker", **{"cloud-password": PASSWORD, "device-password": PASSWORD}),
         )
         trust = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "littoral-trust"}}
         self.apply({**trust, "data": {"trust.json": (keys / "trust.json").read_text()}}, namespace=EDGE)
-        self.apply(_secret("littoral-edge-broker", url=broker), namespace=EDGE)
+        self.apply(_secret("littoral-edge-broker", url=broker), _secret(TOKEN, token=PASSWORD), namespace=EDGE)
+
+    def _make_volumes(self) -> None:
+        """Folders of the first node, for the claims of database and broker; the users' numbers are the images'."""
+        for name, user in KEPT.items():
+            folder = f"/var/lib/kept-{name}"
+            self.cluster.on(self.safe, "install", "-d", "-o", user, "-g", user, folder)
+            claim = {"namespace": CLOUD, "name": f"data-littoral-{name}-0"}
+            spec = {"capacity": {"storage": SIZE}, "accessModes": ["ReadWriteOnce"], "claimRef": claim}
+            spec["hostPath"] = {"path": folder}
+            volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"kept-{name}"}}
+            self.apply({**volume, "spec": spec})
 
     def _values(self, name: str, values: Mapping[str, Any]) -> str:
         path = self._folder / f"{name}.json"
@@ -181,7 +208,8 @@ class Fleet:
         return str(path)
 
     def _run(self, command: Sequence[str], told: str | None) -> str:
-        environment = {"KUBECONFIG": str(self.cluster.kubeconfig), "PATH": "/usr/bin:/bin", "HOME": str(self._folder)}
+        environment = {"KUBECONFIG": str(self.cluster.kubeconfig), "PATH": "/usr/bin:/bin", "HOME": str(self._folder),
+                       "LITTORAL_API_TOKEN": PASSWORD}  # fmt: skip
         done = subprocess.run(
             command, check=False, input=told, capture_output=True, text=True, cwd=ROOT, env=environment
         )
@@ -201,17 +229,30 @@ def _secret(name: str, **content: str) -> dict[str, Any]:
 
 def _bundled(name: str, node: str) -> dict[str, Any]:
     pinned = {"kubernetes.io/hostname": node}
-    return {"image": f"littoral-{name}:{NOW}", "persistence": {"enabled": False}, "nodeSelector": pinned}
+    kept = {"enabled": not GIVEN, "size": SIZE}
+    return {"image": f"littoral-{name}:{NOW}", "persistence": kept, "nodeSelector": pinned}
 
 
-def _cloud_values(node: str) -> dict[str, Any]:
+def _names(nodes: str) -> dict[str, Any]:
+    """Here the name server is none of the pods; elsewhere it is."""
+    return {"to": [{"namespaceSelector": {}}, {"ipBlock": {"cidr": nodes}}]}
+
+
+def _cloud_values(node: str, nodes: str) -> dict[str, Any]:
+    policies = {
+        "dns": _names(nodes),
+        "api": {"from": [{"ipBlock": {"cidr": "0.0.0.0/0" if GIVEN else nodes}}]},
+        "ingest": {"from": [{"namespaceSelector": {"matchLabels": {"littoral.dev/edge": "true"}}}]},
+    }
     return {
         "imagePullPolicy": PULL,
+        "networkPolicy": policies,
         "mosquitto": _bundled("mosquitto", node),
         "postgresql": _bundled("postgresql", node),
-        "api": {"autoscaling": {"enabled": False}, "service": {"type": "NodePort", "nodePort": PORT}},
+        "api": {
+            "tokenSecret": TOKEN,
+            "autoscaling": {"enabled": False},
+            "service": {"type": "NodePort", "nodePort": PORT},
+        },
         "ingest": {"autoscaling": {"enabled": False}},
     }
-
-
-EDGE_VALUES = {"imagePullPolicy": PULL}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from simulators.kubernetes import Cluster
+from simulators.kubernetes import Cluster, programs
 
 ROOT = Path(__file__).resolve().parents[3]
 OURS = ("cloud", "edge", "training")
@@ -25,13 +26,25 @@ def build(cluster: Cluster, folder: Path, archive: Path) -> None:
     _run(["docker", "import", base.stdout.strip(), "littoral-base"], docker, folder)
     ours = {**docker, "BASE": "littoral-base", "PYTHON": "3.11"}
     _run(["scripts/image", *OURS], ours, folder)
-    # These two install Debian's packages while they are built.
-    _run(["scripts/image", *BUNDLED], {**ours, "BUILD_ARGS": "--network host"}, folder)
+    _bring_bundled(ours, folder)
     names = [f"littoral-{name}:{NOW}" for name in (*OURS, *BUNDLED)]
     for name in ("cloud", "edge"):
         _run(["docker", "tag", f"littoral-{name}:{NOW}", f"littoral-{name}:{NEXT}"], docker, folder)
         names.append(f"littoral-{name}:{NEXT}")
     _run(["docker", "save", "--output", str(archive), *names], docker, folder)
+
+
+def _bring_bundled(ours: Mapping[str, str], folder: Path) -> None:
+    """Those of Debian's packages, which are installed while they are built: once, and then kept beside their base."""
+    sources = [path.read_bytes() for name in BUNDLED for path in sorted((ROOT / "images" / name).iterdir())]
+    kept = programs.cache() / f"bundled-{NOW}-{hashlib.sha256(b''.join(sources)).hexdigest()[:12]}.tar"
+    if kept.exists():
+        _run(["docker", "load", "--input", str(kept)], ours, folder)
+        return
+    _run(["scripts/image", *BUNDLED], {**ours, "BUILD_ARGS": "--network host"}, folder)
+    made = kept.with_suffix(f".{os.getpid()}")
+    _run(["docker", "save", "--output", str(made), *(f"littoral-{name}:{NOW}" for name in BUNDLED)], ours, folder)
+    made.replace(kept)
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:

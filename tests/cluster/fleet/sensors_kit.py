@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tests.cluster.fleet.fleet_kit import EDGE, Fleet
+from tests.cluster.fleet.fleet_kit import EDGE, PULL, TOKEN, Fleet
 from tests.cluster.fleet.images_kit import NOW
 from tests.waiting import until
 
@@ -59,14 +59,16 @@ def _daemonset() -> dict[str, Any]:
 
 def _pod() -> dict[str, Any]:
     node = {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
+    shown = {"secretKeyRef": {"name": TOKEN, "key": "token"}}
+    token = {"name": "LITTORAL_API_TOKEN", "valueFrom": shown}
     arguments = ["sensors", "--agent", f"$(NODE)={_DATA}/frames.sock", "--rate", str(RATE), "--batch", "10"]
     container = {
         "name": "sensor",
         "image": f"littoral-training:{NOW}",
-        "imagePullPolicy": "Never",
+        "imagePullPolicy": PULL,
         "command": ["python3", "-c", _START],
         "args": [*arguments, "--api", "http://littoral-api.littoral.svc:8080"],
-        "env": [node],
+        "env": [node, token],
         "volumeMounts": [{"name": "agent", "mountPath": _DATA}],
     }
     volume = {"name": "agent", "hostPath": {"path": _DATA}}

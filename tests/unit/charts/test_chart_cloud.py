@@ -23,7 +23,12 @@ def objects() -> list[Object]:
 
 def environment(container: Object) -> dict[str, str]:
     """The container's variables; those from Secrets as the Secrets of the README have them."""
-    secrets = {"password": "p", "cloud-password": "c", "url": "postgresql+psycopg://littoral:p@db/littoral"}
+    secrets = {
+        "password": "p",
+        "token": "t",
+        "cloud-password": "c",
+        "url": "postgresql+psycopg://littoral:p@db/littoral",
+    }
     found: dict[str, str] = {}
     for variable in container["env"]:
         key = variable.get("valueFrom", {}).get("secretKeyRef", {}).get("key")
@@ -55,7 +60,7 @@ def test_every_role_understands_its_settings(
     found = loaded(container, monkeypatch)
     assert container["args"] == ["serve", "--role", name]
     assert (found.host, found.metrics_port, found.artifacts) == ("0.0.0.0", 9090, "database")
-    assert found.signing_keys == Path("/var/run/littoral/keys")
+    assert found.signing_keys == Path("/var/lib/littoral/keys" if name == "ingest" else "/var/run/littoral/keys")
 
 
 def test_roles_use_the_ports_that_the_chart_names(objects: list[Object], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +131,7 @@ def test_the_database_is_migrated_before_any_pod_of_a_new_version_and_never_befo
 ) -> None:
     job = named(render("littoral", values), "Job", "littoral-migrate")
     assert job["metadata"]["annotations"]["helm.sh/hook"] == hooks
-    assert job["spec"]["template"]["spec"]["containers"][0]["args"] == ["migrate"]
+    assert job["spec"]["template"]["spec"]["containers"][0]["args"][0] == "migrate"
 
 
 def test_no_password_is_in_the_chart() -> None:
@@ -170,6 +175,14 @@ def test_the_database_answers_no_device(objects: list[Object]) -> None:
     assert who["podSelector"]["matchLabels"]["app.kubernetes.io/instance"] == "littoral"
 
 
+def test_who_may_send_results_is_narrowed_without_keeping_helm_test_out() -> None:
+    narrow = render("littoral", CLOUD["narrow policies"])
+    (rule,) = named(narrow, "NetworkPolicy", "littoral-ingest")["spec"]["ingress"]
+    own, others = rule["from"]
+    assert own["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "test"
+    assert others == {"ipBlock": {"cidr": "10.0.0.0/8"}}
+
+
 def test_the_controller_may_do_what_it_needs_and_nothing_to_secrets_or_to_nodes(objects: list[Object]) -> None:
     rules = [
         *named(objects, "Role", "littoral-controller")["rules"],
@@ -210,6 +223,15 @@ def test_the_controller_knows_what_training_pods_run(objects: list[Object], monk
 
 def test_no_other_role_follows_the_cluster(objects: list[Object], monkeypatch: pytest.MonkeyPatch) -> None:
     assert not loaded(role(objects, "api"), monkeypatch).cluster
+
+
+def test_the_apis_token_is_told_to_it_and_to_training_pods_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = render("littoral", CLOUD["everything said"])
+    told = {name: {one["name"]: one for one in role(objects, name)["env"]} for name in ROLES}
+    assert [name for name in ROLES if "LITTORAL_API_TOKEN" in told[name]] == ["api"]
+    secret = told["api"]["LITTORAL_API_TOKEN"]["valueFrom"]["secretKeyRef"]
+    assert secret == {"name": "littoral-api", "key": "token"}
+    assert loaded(role(objects, "controller"), monkeypatch).training_token == "littoral-api"
 
 
 def test_every_image_can_be_named() -> None:

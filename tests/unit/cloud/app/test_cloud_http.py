@@ -55,6 +55,38 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read() -> None:
     assert "send less at a time" in answer.json()["detail"]
 
 
+def guarded() -> TestClient:
+    routes = APIRouter()
+
+    @routes.api_route("/echo", methods=["GET", "POST", "PUT", "DELETE"])
+    @routes.get("/registrations/one")
+    def _() -> dict[str, str]:
+        return {"done": "yes"}
+
+    return TestClient(create_api([routes], dict, streamed=["/registrations"], token="right"))
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_what_changes_something_must_show_the_token_where_there_is_one(method: str) -> None:
+    api = guarded()
+    assert api.request(method, "/echo", headers={"Authorization": "Bearer right"}).status_code == 200
+    for wrong in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "right"}, {"Authorization": "Bearer "}):
+        answer = api.request(method, "/echo", headers=wrong)
+        assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+        assert "LITTORAL_API_TOKEN" in answer.json()["detail"]
+
+
+def test_reading_needs_no_token_but_where_it_comes_before_a_change() -> None:
+    api = guarded()
+    assert api.get("/echo").status_code == api.get("/healthz").status_code == api.get("/metrics").status_code == 200
+    assert api.get("/registrations/one").status_code == 401
+    assert api.get("/registrations/one", headers={"Authorization": "Bearer right"}).status_code == 200
+
+
+def test_without_a_token_anybody_may_change_something() -> None:
+    assert client().post("/echo", json={}).status_code == 200
+
+
 def test_a_body_that_does_not_tell_its_size_is_refused_once_it_is_over_the_limit() -> None:
     def without_end() -> Iterator[bytes]:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,6 +36,14 @@ def test_every_worker_finds_all_by_the_headless_services_names() -> None:
 def test_the_index_is_defined_before_it_is_used() -> None:
     names = [one["name"] for one in container(run())["env"]]
     assert names.index("JOB_COMPLETION_INDEX") < names.index("TF_CONFIG")
+
+
+def test_workers_show_the_token_that_the_installation_has_for_them() -> None:
+    named = replace(WORKSHOP, token="littoral-api")
+    (worker_of,) = jobs.job(run(), named)["spec"]["template"]["spec"]["containers"]
+    secret = {"secretKeyRef": {"name": "littoral-api", "key": "token"}}
+    assert {"name": "LITTORAL_API_TOKEN", "valueFrom": secret} in worker_of["env"]
+    assert "LITTORAL_API_TOKEN" not in {one["name"] for one in container(run())["env"]}
 
 
 def test_the_job_has_a_worker_for_each_index_and_goes_with_its_run() -> None:

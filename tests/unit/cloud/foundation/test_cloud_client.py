@@ -26,7 +26,8 @@ ANSWERS = {
 class Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-        status, text = (200, body.decode()) if self.path == "/echo" else ANSWERS[self.path]
+        said = {"/echo": body.decode(), "/shown": json.dumps(self.headers.get("Authorization"))}
+        status, text = (200, said[self.path]) if self.path in said else ANSWERS[self.path]
         self.send_response(status)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
@@ -82,3 +83,10 @@ def test_an_api_that_is_not_there_is_named_with_what_to_do() -> None:
 def test_a_proxy_for_the_outside_is_not_asked_for_this_machine(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     assert Api(address).get("/fine") == {"answer": 42}
+
+
+def test_the_token_of_the_environment_is_shown(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LITTORAL_API_TOKEN", "right\n")
+    assert Api(address).get("/shown") == "Bearer right"
+    monkeypatch.delenv("LITTORAL_API_TOKEN")
+    assert Api(address).get("/shown") is None

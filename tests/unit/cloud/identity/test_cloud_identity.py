@@ -40,6 +40,14 @@ def test_the_cloud_signs_nothing_that_only_a_device_may_say(tmp_path: Path) -> N
         Identity(tmp_path).sign(envelope.RECEIPT, b"payload")
 
 
+def test_a_process_that_does_not_direct_needs_no_directors_key_and_makes_none(tmp_path: Path) -> None:
+    identity = Identity(tmp_path, signs={"manifest"})
+    with pytest.raises(KeysFailed, match="this process signs no deployments"):
+        identity.sign(envelope.DEPLOYMENT, b"payload")
+    assert set(identity.public()) == {"manifest"}
+    assert [path.name for path in (tmp_path / "keys").iterdir()] == ["manifest.key"]
+
+
 def test_a_restart_finds_the_same_keys(tmp_path: Path) -> None:
     assert Identity(tmp_path).public() == Identity(tmp_path).public()
 

@@ -14,6 +14,7 @@ from tuf.api.metadata import Metadata
 
 from cloud.cli import littoral
 from cloud.foundation.database import Database
+from cloud.identity import rules
 from cloud.identity.entities import DIRECTOR, Lifetimes, MetadataFailed
 from cloud.identity.service import Identity
 from cloud.identity.trust import FleetTrust
@@ -99,23 +100,25 @@ def test_keys_that_are_only_mounted_follow_a_replaced_director_too(
     assert signature.key_id in following
 
 
-def test_the_command_prints_what_kubectl_applies(tmp_path: Path) -> None:
+def test_the_command_prints_what_kubectl_applies_a_secret_for_each_thing_that_is_signed(tmp_path: Path) -> None:
     folder = ["--dir", str(tmp_path / "cloud")]
-    CliRunner().invoke(littoral, ["keys", "init", *folder], catch_exceptions=False)
+    for command in (["init"], ["delegate", "digits"]):
+        CliRunner().invoke(littoral, ["keys", *command, *folder], catch_exceptions=False)
     printed = (
         CliRunner().invoke(littoral, ["keys", "secret", "--name", "fleet", *folder], catch_exceptions=False).stdout
     )
-    secret = json.loads(printed)
-    assert (secret["kind"], secret["metadata"]) == ("Secret", {"name": "fleet"})
-    assert sorted(secret["data"]) == [
-        "1.root.json",
-        "1.targets.json",
-        "deployment.key",
-        "manifest.key",
-        "snapshot.1.key",
-        "timestamp.1.key",
-    ]
-    assert base64.b64decode(secret["data"]["manifest.key"]).startswith(b"-----BEGIN PRIVATE KEY")
+    secrets = {one["metadata"]["name"]: one["data"] for one in json.loads(printed)["items"]}
+    assert {name: sorted(data) for name, data in secrets.items()} == {
+        "fleet-deployment": ["deployment.key"],
+        "fleet-manifest": ["manifest.key"],
+        "fleet-metadata": ["1.root.json", "2.targets.json", "snapshot.1.key", "timestamp.1.key"],
+        "fleet-models": ["model.digits.1.key"],
+    }
+    assert base64.b64decode(secrets["fleet-manifest"]["manifest.key"]).startswith(b"-----BEGIN PRIVATE KEY")
+
+
+def test_a_directors_next_key_is_kept_with_the_present_one() -> None:
+    assert rules.kept_with("deployment-next.key") == "deployment"
 
 
 def test_keys_that_an_earlier_version_kept_in_folders_are_found(fleet: Fleet, tmp_path: Path) -> None:
