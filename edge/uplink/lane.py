@@ -8,15 +8,20 @@ import structlog
 
 from edge.foundation.events import Event, Severity, Tell
 from edge.uplink import rules
-from edge.uplink.entities import Kind, OutOfOrder, StoredBatch, Window
+from edge.uplink.entities import Kind, OutboxFailed, OutOfOrder, StoredBatch, Window
 from edge.uplink.outbox import Outbox
 from protos.v1.uplink_pb2 import Books, Line, Quarantined
 
 MOST_TEXT = 400
+RETRY_S = 30.0
+"""An outbox beside that of results, once it has failed, is asked again after so long."""
 
 
 class Lane:
     """One kind's share of a stream. wake: set when something may be sent. tell: takes what a person should know.
+
+    Without their outbox there are no results, and the stream is not worth having; an outbox beside it that fails holds
+    back its own kind, and no other.
 
     settled: whether the server has stored anything, or set it aside, since the stream began.
     """
@@ -39,6 +44,7 @@ class Lane:
         self._window = Window(size=0, sent=0, done=0)
         self._said: Books | None = None
         self._said_at = 0.0
+        self._rests_until = 0.0
 
     @property
     def is_taken(self) -> bool:
@@ -48,7 +54,11 @@ class Lane:
     @property
     def waits(self) -> bool:
         """Whether there is more to send, be there room in the window or not."""
-        return self.is_taken and self._window.sent < self._outbox.ledger.last_seq
+        return self.is_taken and not self._rests and self._window.sent < self._outbox.ledger.last_seq
+
+    @property
+    def _rests(self) -> bool:
+        return asyncio.get_running_loop().time() < self._rests_until
 
     @property
     def is_fresh(self) -> bool:
@@ -87,15 +97,14 @@ class Lane:
         """
         resumption = rules.resume(self._outbox.ledger, watermark)
         if resumption.new_epoch:
-            await self._begin_epoch(watermark)
-            return False
+            return not await self._begin_epoch(watermark)
         if resumption.forgotten:
             self._complain(
                 "uplink.forgotten",
                 Severity.ERROR,
                 f"the server has lost {self.kind} that it had acknowledged, at most {resumption.forgotten}",
             )
-        await asyncio.to_thread(self._outbox.acknowledge, resumption.after)
+        await self._delete(resumption.after)
         self._window = rules.open_window(size, resumption.after)
         return True
 
@@ -104,7 +113,11 @@ class Lane:
         if not self.waits or not self._window.room:
             return []
         limit = min(self._window.room, most)
-        return await asyncio.to_thread(self._outbox.after, self._window.sent, limit)
+        try:
+            return await asyncio.to_thread(self._outbox.after, self._window.sent, limit)
+        except OutboxFailed as error:
+            self._rest(error)
+            return []
 
     def may_send(self, batch: StoredBatch) -> bool:
         """Whether it may be sent still; meanwhile it may have been sent or acknowledged."""
@@ -147,9 +160,27 @@ class Lane:
         while True:
             await self._done.wait()
             self._done.clear()
-            await asyncio.to_thread(self._outbox.acknowledge, self._window.done)
+            await self._delete(self._window.done)
 
-    async def _begin_epoch(self, watermark: int) -> None:
+    async def _delete(self, through: int) -> None:
+        try:
+            await asyncio.to_thread(self._outbox.acknowledge, through)
+        except OutboxFailed as error:
+            self._rest(error)
+            asyncio.get_running_loop().call_later(RETRY_S, self._done.set)
+
+    def _rest(self, error: OutboxFailed) -> None:
+        """Leave the stream to the others for a while. Raises the error if it is of results."""
+        if self.kind is Kind.RESULTS:
+            raise error
+        text = f"{self.kind} wait, their outbox fails: {error}"
+        self._complain("uplink.outbox_failed", Severity.ERROR, text)
+        loop = asyncio.get_running_loop()
+        self._rests_until = loop.time() + RETRY_S
+        loop.call_later(RETRY_S, self._wake.set)
+
+    async def _begin_epoch(self, watermark: int) -> bool:
+        """Whether it has begun: if not, nothing is sent of this kind, whose numbers the server knows already."""
         last_seq = self._outbox.ledger.last_seq
         self._complain(
             "uplink.epoch_began",
@@ -157,7 +188,12 @@ class Lane:
             f"the server knows {self.kind} up to {watermark}, and here {last_seq} is the last: it knows a later life "
             "of this outbox. What is held is sent under a new epoch, and may be stored twice",
         )
-        await asyncio.to_thread(self._outbox.begin_epoch)
+        try:
+            await asyncio.to_thread(self._outbox.begin_epoch)
+        except OutboxFailed as error:
+            self._rest(error)
+            return False
+        return True
 
     def _complain(self, kind: str, severity: Severity, text: str) -> None:
         self._log.error(text)

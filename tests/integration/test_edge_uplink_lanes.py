@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -292,3 +293,46 @@ def test_kills_of_devices_lose_and_double_nothing_of_any_kind(tmp_path: Path) ->
         await asyncio.gather(*(live(number) for number in range(DEVICES)))
 
     asyncio.run(main())
+
+
+def test_an_outbox_beside_that_its_disk_has_damaged_holds_back_no_results(outboxes: Outboxes, tmp_path: Path) -> None:
+    outboxes[Kind.EVENTS].append([NewBatch(1, bytes(1000), "s", n) for n in range(1, 5001)])
+    damage(outboxes[Kind.EVENTS], tmp_path / f"{Kind.EVENTS}.db")
+    names = append(outboxes[Kind.RESULTS], 1, 100)
+    ingest, told = SimulatedIngest(), list[Event]()
+
+    async def main() -> None:
+        async with listening(ingest) as port, streaming(outboxes, port) as uplink:
+            uplink.tell = told.append
+            await eventually(lambda: outboxes[Kind.RESULTS].depth().rows == 0)
+
+    asyncio.run(main())
+    assert ingest.payloads == names
+    assert ingest.streams == 1
+    assert {(event.kind, event.about) for event in told} == {("uplink.outbox_failed", "events")}
+
+
+def test_an_outbox_beside_that_has_failed_is_asked_again(outboxes: Outboxes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.uplink.lane.RETRY_S", 0.1)
+    names, told, ingest = append(outboxes[Kind.TELEMETRY], 1, 100), list[Event](), SimulatedIngest()
+    database = outboxes[Kind.TELEMETRY]._database
+
+    async def main() -> None:
+        async with listening(ingest) as port, streaming(outboxes, port) as uplink:
+            uplink.tell = told.append
+            database.set_authorizer(lambda *_: sqlite3.SQLITE_DENY)
+            await eventually(lambda: bool(told))
+            database.set_authorizer(None)
+            await eventually(lambda: outboxes[Kind.TELEMETRY].depth().rows == 0)
+
+    asyncio.run(main())
+    assert ingest.telemetry == names
+    assert ingest.streams == 1
+
+
+def damage(outbox: Outbox, path: Path) -> None:
+    """While it is open, and larger than what SQLite remembers of it."""
+    outbox._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with path.open("r+b") as file:
+        file.seek(8192)
+        file.write(b"\xff" * (path.stat().st_size - 8192))
