@@ -119,13 +119,18 @@ async def _ready(loop: Loop) -> bool:
         return False
 
 
-def play(folder: Path, prepare: Callable[[Loop], None], scene: Callable[[Loop], Awaitable[None]]) -> None:
+def play(
+    folder: Path,
+    prepare: Callable[[Loop], None],
+    scene: Callable[[Loop], Awaitable[None]],
+    patience_s: float = PATIENCE_S,
+) -> None:
     """Register models by `prepare`, then act out a scene with the cloud running."""
 
     async def main() -> None:
         loop = Loop(folder)
         prepare(loop)
-        async with loop.api, asyncio.timeout(PATIENCE_S), _serving(loop):
+        async with loop.api, asyncio.timeout(patience_s), _serving(loop):
             try:
                 await scene(loop)
             finally:
