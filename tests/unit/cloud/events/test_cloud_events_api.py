@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -233,3 +234,34 @@ def test_who_follows_misses_none_whose_transaction_ended_after_a_later_ones(
 ) -> None:
     turns = [[("late", NOW_MS + MINUTE_MS)], [("earlier, seen later", NOW_MS + 1)], [("last", NOW_MS + MINUTE_MS)]]
     assert following(site, api, monkeypatch, turns) == ["late", "earlier, seen later", "last"]
+
+
+def test_who_follows_waits_for_an_api_that_fails_and_misses_and_repeats_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api = Api("http://test")
+    api._client = TestClient(site.http.app, raise_server_exceptions=False)
+    site.arrive("one")
+
+    def rename(table: str, name: str) -> None:
+        with site.database.transaction() as transaction:
+            transaction.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {name}")
+
+    left = iter((partial(rename, "events", "hidden"), lambda: None, partial(rename, "hidden", "events")))
+
+    def sleep(_: float) -> None:
+        if (turn := next(left, None)) is None:
+            site.arrive("two")
+        else:
+            turn()
+
+    monkeypatch.setattr(commands.time, "sleep", sleep)
+    told = [one["text"] for one in itertools.islice(commands.following(api, {}, 5), 2)]
+    assert told == ["one", "two"]
+    assert capsys.readouterr().err.count("failed (500)") == 1
+
+
+def test_who_follows_with_a_wrong_address_is_told_at_once() -> None:
+    shown = CliRunner().invoke(littoral, ["events", "list", "--follow", "--since", "1h", "--api", "http://127.0.0.1:9"])
+    assert shown.exit_code == 1
+    assert "no API answers" in shown.output
