@@ -11,7 +11,7 @@ from typing import Any
 import click
 from rich.console import RenderableType
 
-from cloud.foundation.client import Api
+from cloud.foundation.client import Api, NoAnswer
 from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
 from cloud.foundation.times import Since, moment
@@ -67,24 +67,41 @@ def list_events(since: str | None, cursor: str | None, follow: bool, as_json: bo
 
 
 def following(api: Api, asked: dict[str, Any], last: int) -> Iterator[dict[str, Any]]:
-    """Each event once, oldest first, for ever: from `asked` on, or if that names no time from the `last` ones on."""
+    """Each event once, oldest first, for ever: from `asked` on, or if that names no time from the `last` ones on.
+
+    An API that does not answer any more is waited for.
+    """
     begin_ms = _begin_ms(api, asked, last)
     seen: dict[str, int] = {}
+    waits = False
     while True:
-        for event in _all(api, asked | {"from": _iso(begin_ms), "order": "oldest", "limit": PAGE}):
-            if event["id"] not in seen:
-                yield event
-            seen[event["id"]] = event["received_ms"]
-        begin_ms = max(begin_ms, max(seen.values(), default=0) - LATE_MS)
+        try:
+            known_ms = _newest_ms(api) - LATE_MS  # what came until then is there when it is asked for now
+            for event in _all(api, asked | {"from": _iso(begin_ms), "order": "oldest", "limit": PAGE}):
+                if event["id"] not in seen:
+                    yield event
+                seen[event["id"]] = event["received_ms"]
+            begin_ms, waits = max(begin_ms, known_ms), False
+        except NoAnswer as error:
+            if not waits:
+                click.echo(f"{error.message}; asking again every {EVERY_S:g} s", err=True)
+            waits = True
         seen = {number: received_ms for number, received_ms in seen.items() if received_ms >= begin_ms}
         time.sleep(EVERY_S)
 
 
 def _begin_ms(api: Api, asked: dict[str, Any], last: int) -> int:
+    known_ms = _newest_ms(api) - LATE_MS  # in any case: a wrong address is told at once
     if "from" in asked:
         return int(datetime.fromisoformat(asked["from"]).timestamp() * 1000)
     there = api.get("/api/v1/events", asked | {"limit": last})["events"]
-    return int(there[-1]["received_ms"]) if there else 0
+    return int(there[-1]["received_ms"]) if there else max(0, known_ms)
+
+
+def _newest_ms(api: Api) -> int:
+    """When the newest event of all was received; 0: there is none."""
+    there = api.get("/api/v1/events", {"limit": 1})["events"]
+    return int(there[0]["received_ms"]) if there else 0
 
 
 def _all(api: Api, asked: dict[str, Any]) -> Iterator[dict[str, Any]]:

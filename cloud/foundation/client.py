@@ -14,6 +14,10 @@ from protos.kit.bearer import from_environment
 TIMEOUT_S = 30.0
 
 
+class NoAnswer(click.ClickException):
+    """The API does not answer now, or failed: the same may be asked again later."""
+
+
 class Api:
     """The API at `address` (http://host:port). Every method raises click.ClickException that says what to do."""
 
@@ -58,21 +62,19 @@ class Api:
         try:
             response = self._client.request(method, path, **content)
         except httpx.ConnectError as error:
-            raise click.ClickException(
+            raise NoAnswer(
                 f"no API answers at {self._address}: is `littoral serve` running? "
                 "Give its address with --api or LITTORAL_API"
             ) from error
         except httpx.HTTPError as error:
-            raise click.ClickException(
-                f"the API at {self._address} broke off: {error or type(error).__name__}"
-            ) from error
+            raise NoAnswer(f"the API at {self._address} broke off: {error or type(error).__name__}") from error
+        if response.is_server_error:
+            raise NoAnswer(f"the API at {self._address} failed ({response.status_code}): its log says why")
         if response.is_error:
             raise click.ClickException(self._complaint(response))
         return response
 
     def _complaint(self, response: httpx.Response) -> str:
-        if response.is_server_error:
-            return f"the API at {self._address} failed ({response.status_code}): its log says why"
         body = _json(response)
         detail = body.get("detail") if isinstance(body, dict) else None
         return _sentence(detail) or f"the API at {self._address} refused it ({response.status_code})"

@@ -1,7 +1,7 @@
 """Batches of many streams merged into one commit at a time: while one is written, the next fills.
 
 A commit costs the same sync to disk for one row as for thousands. It begins when enough rows wait, or the oldest has
-waited long enough. What waits is bounded in bytes, in all and for each stream: a slow database holds the devices back,
+waited long enough. What waits is bounded in bytes, in all and for each device: a slow database holds the devices back,
 and does not fill memory; a device that floods holds back itself.
 """
 
@@ -22,7 +22,7 @@ from cloud.uplink.turns import Turns, Waiting
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 SHARES = 64
-"""A stream may take one of so many shares of what waits."""
+"""A device may take one of so many shares of what waits, with its streams of all kinds together."""
 
 Commit = Callable[[Sequence[ReceivedBatch], int], Sequence[Outcome]]
 
@@ -46,7 +46,7 @@ class Merger:
         self._max_bytes = max_waiting_bytes
         self._waiting = Turns()
         self._bytes = 0
-        self._stream_bytes: Counter[int] = Counter()
+        self._device_bytes: Counter[str] = Counter()
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
@@ -57,7 +57,7 @@ class Merger:
 
         Batches of one stream are committed in the order in which they are submitted.
         """
-        while self._bytes >= self._max_bytes or self._stream_bytes[batch.stream] >= self._max_bytes // SHARES:
+        while self._bytes >= self._max_bytes or self._device_bytes[batch.device] >= self._max_bytes // SHARES:
             self._room.clear()
             await self._room.wait()
         loop = asyncio.get_running_loop()
@@ -65,7 +65,7 @@ class Merger:
         self._waiting.add(waiting)
         self._bytes += waiting.cost
         metrics.WAITING_BYTES.inc(waiting.cost)
-        self._stream_bytes[batch.stream] += waiting.cost
+        self._device_bytes[batch.device] += waiting.cost
         self._arrived.set()
         return waiting.outcome
 
@@ -130,9 +130,9 @@ class Merger:
         for waiting in taken:
             self._bytes -= waiting.cost
             metrics.WAITING_BYTES.dec(waiting.cost)
-            self._stream_bytes[waiting.batch.stream] -= waiting.cost
-            if not self._stream_bytes[waiting.batch.stream]:
-                del self._stream_bytes[waiting.batch.stream]
+            self._device_bytes[waiting.batch.device] -= waiting.cost
+            if not self._device_bytes[waiting.batch.device]:
+                del self._device_bytes[waiting.batch.device]
         self._room.set()
 
 

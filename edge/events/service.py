@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -24,6 +25,7 @@ MOST_UNWRITTEN = 512
 LOOK_S = 1.0
 RETRY_S = 5.0
 UNNUMBERED = "journal"
+CREDENTIALS = re.compile(r"(?<=://)[^\s/?#]*@")
 MOST_NUMBER = 2**62
 MOST_TIMES = 2**32 - 1
 
@@ -108,6 +110,9 @@ def encoded(entry: Entry) -> bytes:
 
 
 def _plain(text: str) -> str:
-    """One line of what every encoding and every database takes: errors quote names of files, which may be any bytes."""
-    line = " ".join(text[: 4 * MAX_EVENT_TEXT].split())
+    """One line of what every encoding and every database takes: errors quote names of files, which may be any bytes.
+
+    They quote addresses, too: of a camera's, its password is not the cloud's.
+    """
+    line = CREDENTIALS.sub("…@", " ".join(text[: 4 * MAX_EVENT_TEXT].split()))
     return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in line)[:MAX_EVENT_TEXT]

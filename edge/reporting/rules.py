@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from edge.foundation.machine import Measured
@@ -98,6 +99,18 @@ def is_interval(elapsed_s: float, every_s: float, *, is_taken: bool) -> bool:
 def sameness(alarm: str) -> str:
     """What stays of an alarm while the numbers in it change."""
     return re.sub(r"[\d.]+", "#", alarm)
+
+
+def changed(before: Sequence[str], now: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Alarms that have begun and those that have ended; one goes on if only the numbers in it have changed."""
+    begun = list((Counter(now) - Counter(before)).elements())
+    ended = list((Counter(before) - Counter(now)).elements())
+    for alarm in tuple(begun):
+        former = next((one for one in ended if sameness(one) == sameness(alarm)), None)
+        if former is not None:
+            begun.remove(alarm)
+            ended.remove(former)
+    return begun, ended
 
 
 def machine(measured: Measured) -> Machine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from edge.foundation.events import Event, Severity, Tell
 from edge.reporting import rules
@@ -19,7 +19,7 @@ class Watch:
         self._alarms_now = alarms
         self._outbox = outbox
         self._tell = tell
-        self._alarms: Mapping[str, str] = {}
+        self._alarms: Sequence[str] = ()
         self._dropped = 0
 
     async def run(self) -> None:
@@ -34,11 +34,12 @@ class Watch:
         self._look_at_outbox()
 
     def _look_at_alarms(self) -> None:
-        before, self._alarms = self._alarms, {rules.sameness(text): text for text in self._alarms_now()}
-        for same in self._alarms.keys() - before.keys():
-            self._tell(Event("alarm.began", self._alarms[same], Severity.WARNING, about=same))
-        for same in before.keys() - self._alarms.keys():
-            self._tell(Event("alarm.ended", before[same], about=same))
+        before, self._alarms = self._alarms, tuple(self._alarms_now())
+        begun, ended = rules.changed(before, self._alarms)
+        for alarm in begun:
+            self._tell(Event("alarm.began", alarm, Severity.WARNING, about=rules.sameness(alarm)))
+        for alarm in ended:
+            self._tell(Event("alarm.ended", alarm, about=rules.sameness(alarm)))
 
     def _look_at_outbox(self) -> None:
         ledger = self._outbox.ledger

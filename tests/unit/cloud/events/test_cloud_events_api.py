@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 import pytest
@@ -233,3 +235,61 @@ def test_who_follows_misses_none_whose_transaction_ended_after_a_later_ones(
 ) -> None:
     turns = [[("late", NOW_MS + MINUTE_MS)], [("earlier, seen later", NOW_MS + 1)], [("last", NOW_MS + MINUTE_MS)]]
     assert following(site, api, monkeypatch, turns) == ["late", "earlier, seen later", "last"]
+
+
+def test_who_follows_what_is_rare_does_not_read_all_that_ever_was_each_time(
+    site: Site, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from_ms: list[int] = []
+    get = Api.get
+
+    def asked(self: Api, path: str, params: dict[str, Any]) -> Any:
+        if "from" in params:
+            from_ms.append(round(datetime.fromisoformat(params["from"]).timestamp() * 1000))
+        return get(self, path, params)
+
+    monkeypatch.setattr(Api, "get", asked)
+    turns = iter([NOW_MS + 10 * MINUTE_MS, NOW_MS + 20 * MINUTE_MS])
+
+    def sleep(_: float) -> None:
+        if (at_ms := next(turns, None)) is not None:
+            site.arrive("common", at_ms=at_ms)
+        else:
+            site.arrive("rare", at_ms=NOW_MS + 20 * MINUTE_MS + 1, severity=Severity.ERROR)
+
+    monkeypatch.setattr(commands.time, "sleep", sleep)
+    site.arrive("common")
+    (told,) = itertools.islice(commands.following(api, {"severity": "error"}, 5), 1)
+    assert told["text"] == "rare"
+    assert from_ms == [NOW_MS + minutes * MINUTE_MS for minutes in (-1, -1, 9, 19)]
+
+
+def test_who_follows_waits_for_an_api_that_fails_and_misses_and_repeats_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    api = Api("http://test")
+    api._client = TestClient(site.http.app, raise_server_exceptions=False)
+    site.arrive("one")
+
+    def rename(table: str, name: str) -> None:
+        with site.database.transaction() as transaction:
+            transaction.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {name}")
+
+    left = iter((partial(rename, "events", "hidden"), lambda: None, partial(rename, "hidden", "events")))
+
+    def sleep(_: float) -> None:
+        if (turn := next(left, None)) is None:
+            site.arrive("two")
+        else:
+            turn()
+
+    monkeypatch.setattr(commands.time, "sleep", sleep)
+    told = [one["text"] for one in itertools.islice(commands.following(api, {}, 5), 2)]
+    assert told == ["one", "two"]
+    assert capsys.readouterr().err.count("failed (500)") == 1
+
+
+def test_who_follows_with_a_wrong_address_is_told_at_once() -> None:
+    shown = CliRunner().invoke(littoral, ["events", "list", "--follow", "--since", "1h", "--api", "http://127.0.0.1:9"])
+    assert shown.exit_code == 1
+    assert "no API answers" in shown.output

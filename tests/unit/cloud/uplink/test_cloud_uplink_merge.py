@@ -14,8 +14,8 @@ from cloud.uplink.merge import SHARES, Merger, NotCommitted
 from protos.topics import MAX_BATCH_ROWS
 
 
-def batch(first_seq: int, count: int = 10, size: int = 10, stream: int = 1) -> ReceivedBatch:
-    return ReceivedBatch(stream, "edge-1", first_seq, count, bytes(size), first_seq - 1)
+def batch(first_seq: int, count: int = 10, size: int = 10, stream: int = 1, device: str = "") -> ReceivedBatch:
+    return ReceivedBatch(stream, device or f"edge-{stream}", first_seq, count, bytes(size), first_seq - 1)
 
 
 class Commits:
@@ -126,6 +126,25 @@ def test_a_flood_fills_no_more_than_its_own_share_of_what_may_wait() -> None:
         await running
         assert [1] in commits.together
         assert commits.together[-1] == [31]
+
+    asyncio.run(scenario())
+
+
+def test_all_streams_of_a_device_have_one_share_of_what_may_wait() -> None:
+    async def scenario() -> None:
+        commits = Commits()
+        merger = Merger(commits, rows=10, wait_s=3600, max_waiting_bytes=SHARES * 200)
+        for first in range(1, 31, 10):
+            await merger.submit(batch(first, device="edge-1"))
+        held = asyncio.create_task(merger.submit(batch(1, stream=2, device="edge-1")))
+        await merger.submit(batch(1, stream=3, device="edge-3"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not held.done()
+        running = asyncio.create_task(merger.run())
+        await (await held)
+        merger.close()
+        await running
 
     asyncio.run(scenario())
 

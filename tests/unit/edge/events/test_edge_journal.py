@@ -124,3 +124,17 @@ def test_on_a_full_disk_events_wait_and_are_written_once_when_there_is_room(
 def test_a_text_of_any_bytes_becomes_one_plain_line(outbox: Outbox) -> None:
     play(outbox, tell(Event("a.b", "no file \udcff\0x\n  in\tthere", times=2**40)))
     assert [(event.text, event.times) for event in written(outbox)] == [("no file \ufffd\ufffdx in there", 2**32 - 1)]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("rtsp://admin:s3cret@10.0.0.5/live cannot be opened", "rtsp://…@10.0.0.5/live cannot be opened"),
+        ("'http://key@example:8/x@y?a=b@c': no", "'http://…@example:8/x@y?a=b@c': no"),
+        ("rtsp://admin:s3@cret@camera", "rtsp://…@camera"),
+        ("https://example/x@y: no", "https://example/x@y: no"),
+    ],
+)
+def test_who_and_password_of_an_address_stay_on_the_device(outbox: Outbox, said: str, told: str) -> None:
+    play(outbox, tell(Event("inference.source_unusable", said)))
+    assert [event.text for event in written(outbox)] == [told]

@@ -55,6 +55,19 @@ def test_alarms_are_told_apart(looking: Looking) -> None:
     assert looking.look("another") == [("alarm.ended", "one")]
 
 
+def test_alarms_of_which_only_numbers_differ_are_told_apart(looking: Looking) -> None:
+    """As of the models of two slots."""
+    assert looking.look("door-1 3 drifts: by 0.4", "door-2 1 drifts: by 0.3") == [
+        ("alarm.began", "door-1 3 drifts: by 0.4"),
+        ("alarm.began", "door-2 1 drifts: by 0.3"),
+    ]
+    assert looking.look("door-2 1 drifts: by 0.3") == [("alarm.ended", "door-1 3 drifts: by 0.4")]
+    assert looking.look("door-2 1 drifts: by 0.5") == []
+    assert looking.look("door-1 3 drifts: by 0.2", "door-2 1 drifts: by 0.5") == [
+        ("alarm.began", "door-1 3 drifts: by 0.2")
+    ]
+
+
 def test_results_that_the_outbox_dropped_are_told_with_their_number(looking: Looking) -> None:
     looking.append(1, 3)
     assert looking.look() == []
