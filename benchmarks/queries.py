@@ -27,7 +27,7 @@ from cloud.uplink import store, store_aggregates
 from cloud.uplink.aggregates import CONFIDENCES, LATENCIES, MINUTE_MS, Added
 from cloud.uplink.consumers import Consumers
 from cloud.uplink.consuming import Start
-from cloud.uplink.entities import Block, StreamState
+from cloud.uplink.entities import Block, Kind, StreamState
 from cloud.uplink.queries import Queries
 from cloud.uplink.questions import Bucket, Group, Place, Which
 from cloud.uplink.rules import days_to_make
@@ -144,8 +144,8 @@ def names(connection: Transaction, devices: int) -> list[int]:
     """Streams and sources of devices, and one version; the streams' integers."""
     found = []
     for i in range(devices):
-        store.begin_stream(connection, f"edge-{i}", 1)
-        opened = store.find_stream(connection, f"edge-{i}", 1)
+        store.begin_stream(connection, f"edge-{i}", Kind.RESULTS, 1)
+        opened = store.find_stream(connection, f"edge-{i}", Kind.RESULTS, 1)
         assert opened is not None
         found.append(opened.stream)
     known = store.Names()

@@ -7,7 +7,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,14 +21,19 @@ from cloud.delivery.metadata import MetadataPublisher
 from cloud.delivery.mqtt import Publisher
 from cloud.drift import routes as drift_routes
 from cloud.drift.service import Drifts
+from cloud.events import routes as events_routes
+from cloud.events.service import Events
 from cloud.fleet import routes as fleet_routes
+from cloud.fleet import telemetry_routes
 from cloud.fleet.inbox import TelemetryInbox
 from cloud.fleet.mqtt import FleetMessages
 from cloud.fleet.service import Fleet
+from cloud.fleet.telemetry import TelemetryHistory
 from cloud.foundation.broker import BrokerFailed, embedded_broker
 from cloud.foundation.database import Database, DatabaseFailed
 from cloud.foundation.metrics import BROKER_CONNECTED
 from cloud.foundation.pulse import Pulse
+from cloud.foundation.retention import Kept, Retention
 from cloud.foundation.settings import CloudSettings
 from cloud.http_server import HttpServer, listening
 from cloud.identity import routes as identity_routes
@@ -47,19 +52,21 @@ from cloud.rollouts.service import Rollouts
 from cloud.routes import create_api
 from cloud.samples import kept as samples_kept
 from cloud.samples import routes as samples_routes
+from cloud.samples import store_links
 from cloud.samples.retention import SampleRetention
 from cloud.samples.rpc import SampleStreams
 from cloud.samples.service import Samples
 from cloud.shadow import routes as shadow_routes
 from cloud.shadow.service import Shadows
-from cloud.uplink import consumer_routes, query_routes
+from cloud.uplink import consumer_routes, quarantine_routes, query_routes
 from cloud.uplink import routes as uplink_routes
 from cloud.uplink.consumers import Consumers
-from cloud.uplink.entities import KnownVersion
+from cloud.uplink.entities import Kind, KnownVersion
 from cloud.uplink.merge import Merger
+from cloud.uplink.quarantine import Quarantine
 from cloud.uplink.queries import Queries
 from cloud.uplink.quotas import Quota, Quotas
-from cloud.uplink.retention import Kept, Retention
+from cloud.uplink.reading import Takers
 from cloud.uplink.rpc import UplinkService
 from cloud.uplink.server import CannotListen, IngestServer
 from cloud.uplink.service import Ingest
@@ -94,6 +101,9 @@ class Rooms:
     fleet: Fleet
     rollouts: Rollouts
     ingest: Ingest
+    quarantine: Quarantine
+    events: Events
+    telemetry: TelemetryHistory
     drifts: Drifts
     shadows: Shadows
     samples: Samples
@@ -125,10 +135,26 @@ def compose(settings: CloudSettings, roles: frozenset[str] = ROLES) -> Iterator[
     thresholds = Thresholds(settings.drift_psi, settings.drift_p, settings.drift_shift)
     drifts = Drifts(database, registry, thresholds)
     shadows = Shadows(database, registry, fleet, identity.sign, settings.deployment_days)
-    ingest = Ingest(database, known_versions(registry))
+    events, telemetry = Events(database), TelemetryHistory(database)
+    known = known_versions(registry)
+    takers: Takers = {Kind.EVENTS: events, Kind.TELEMETRY: telemetry}
+    ingest, quarantine = Ingest(database, known, takers), Quarantine(database, known, takers)
     samples = Samples(database, registry, fleet, *samples_kept.kept(settings, database))
     try:
-        yield Rooms(database, trust, registry, fleet, rollouts, ingest, drifts, shadows, samples)
+        yield Rooms(
+            database,
+            trust,
+            registry,
+            fleet,
+            rollouts,
+            ingest,
+            quarantine,
+            events,
+            telemetry,
+            drifts,
+            shadows,
+            samples,
+        )
     finally:
         database.close()
 
@@ -273,8 +299,7 @@ class _Process:
         await server.start()
         self._pulse.listeners.append(server.serving)
         self._background("telemetry", self._telemetry.run())
-        kept = Kept(self._settings.result_days, self._settings.aggregate_days, self._settings.quarantine_days)
-        self._background("retention", Retention(self._rooms.ingest, kept).run())
+        self._background("retention", Retention(_kept(self._rooms, self._settings)).run())
         samples = SampleRetention(self._rooms.samples, self._settings.sample_days, self._settings.sample_bytes)
         self._background("retention of samples", samples.run())
         self._background("policies for samples", self._samples.run())
@@ -311,18 +336,22 @@ class _Process:
 
     def _api(self) -> FastAPI:
         rooms = self._rooms
+        queries = Queries(rooms.database, store_links.of_frames)
         routers = [
             identity_routes.router(rooms.trust),
             registry_routes.router(rooms.registry),
             registration_routes.router(rooms.registry, rooms.trust.check_delegated),
             fleet_routes.router(rooms.fleet),
+            telemetry_routes.router(rooms.fleet, rooms.telemetry),
+            events_routes.router(rooms.events),
             rollouts_routes.router(rooms.rollouts),
             uplink_routes.router(rooms.ingest),
-            query_routes.router(Queries(rooms.database)),
-            consumer_routes.router(Consumers(rooms.database)),
+            quarantine_routes.router(rooms.quarantine),
+            query_routes.router(queries),
+            consumer_routes.router(Consumers(rooms.database, store_links.of_frames)),
             drift_routes.router(rooms.drifts),
             shadow_routes.router(rooms.shadows),
-            samples_routes.router(rooms.samples),
+            samples_routes.router(rooms.samples, queries),
         ]
         return create_api(
             routers, self._readiness, streamed=[registration_routes.PREFIX], token=self._settings.api_token
@@ -368,6 +397,18 @@ def _take_watched(rooms: Rooms, device: str, message: UplinkMessage) -> None:
         rooms.drifts.take(device, message.drift, _now_ms())
     else:
         rooms.shadows.take(device, message.comparison, _now_ms())
+
+
+def _kept(rooms: Rooms, settings: CloudSettings) -> Iterable[Kept]:
+    ingest = rooms.ingest
+    return (
+        Kept("results", settings.result_days, ingest.expire),
+        Kept("aggregates", settings.aggregate_days, ingest.expire_account),
+        Kept("quarantine", settings.quarantine_days, ingest.expire_quarantine),
+        Kept("events", settings.event_days, partial(ingest.expire_kind, Kind.EVENTS)),
+        Kept("telemetry", settings.telemetry_days, partial(ingest.expire_kind, Kind.TELEMETRY)),
+        Kept("drift by hour", settings.drift_days, rooms.drifts.expire),
+    )
 
 
 def _now_ms() -> int:

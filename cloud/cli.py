@@ -48,7 +48,9 @@ COMMANDS = {
     "drift": Lazy("cloud.drift.commands", "drift", "Whether models still see and say what they were made for."),
     "shadow": Lazy("cloud.shadow.commands", "shadow", "A challenger beside the champion, on the same frames."),
     "watch-mqtt": Lazy("cloud.delivery.commands", "watch_mqtt", "Show what crosses the broker, decoded."),
-    "results": Lazy("cloud.uplink.commands", "results", "Results that the devices sent."),
+    "results": Lazy("cloud.results_commands", "results", "Results that the devices sent."),
+    "quarantine": Lazy("cloud.uplink.quarantine_commands", "quarantine", "What could not be stored, why, and retry."),
+    "events": Lazy("cloud.events.commands", "events", "What happened on the devices."),
     "samples": Lazy("cloud.samples.commands", "samples", "Frames that devices send in: which ones, and get them."),
     "audit": Lazy("cloud.uplink.commands", "audit", "Whether what was sent is stored, once."),
 }

@@ -14,18 +14,22 @@ from typing import Any
 
 import structlog
 
+from edge.events.lives import living
 from edge.foundation import memory, sd_notify
-from edge.foundation.settings import FRAMES_SOCKET, EdgeSettings
+from edge.foundation.checked import FRAMES_SOCKET
+from edge.foundation.settings import EdgeSettings
+from edge.foundation.version import agent_version
 from edge.inference import local as local_ends
 from edge.inference.local import Ends
 from edge.inference.rpc import Ports, SocketUnusable, frames_server
 from edge.models.entities import WrongStep
 from edge.reporting import local, offline
 from edge.reporting import mqtt as reporting_mqtt
-from edge.reporting.service import offer_regularly
+from edge.reporting.intervals import Intervals
+from edge.reporting.watch import Watch
 from edge.samples.entities import SamplesFailed
-from edge.uplink.entities import OutboxFailed
-from edge.wiring import MODELS_FOLDER, OUTBOX_FILE, Rooms, Slot, rooms
+from edge.uplink.entities import Kind, OutboxFailed
+from edge.wiring import MODELS_FOLDER, OUTBOX_FILES, Rooms, Slot, rooms
 from protos.kit.files import remove_leftovers
 from protos.kit.keys import KeysFailed
 
@@ -50,7 +54,12 @@ class Agent:
         settings = self._settings
         structlog.contextvars.bind_contextvars(device=settings.id)
         try:
-            with holding(settings.dir, settings.id), rooms(settings) as parts:
+            with (
+                holding(settings.dir, settings.id),
+                living(settings.dir, agent_version()) as started,
+                rooms(settings) as parts,
+            ):
+                parts.journal.tell(started)
                 await _work(parts, settings, stop)
         except (KeysFailed, OutboxFailed, SamplesFailed, SocketUnusable) as error:
             raise AgentFailed(str(error)) from error
@@ -91,7 +100,8 @@ def status(folder: Path) -> dict[str, object]:
     holder = _holder(folder)
     if holder is None:
         raise AgentFailed(f"no agent has run on the data folder {folder} yet: name another one with --dir")
-    found = offline.status(folder, folder / MODELS_FOLDER, folder / OUTBOX_FILE)
+    outboxes = {kind: folder / name for kind, name in OUTBOX_FILES.items()}
+    found = offline.status(folder, folder / MODELS_FOLDER, outboxes)
     return {"agent_running": False, "device": holder["device"], **found}
 
 
@@ -121,9 +131,10 @@ async def _work(rooms: Rooms, settings: EdgeSettings, stop: asyncio.Event) -> No
         ports = Ports(settings.infer_http_port, settings.infer_grpc_port)
         await doors.enter_async_context(frames_server(rooms.inference, frames, ports))
         async with asyncio.TaskGroup() as group:
-            ends = local_ends.ends(settings, rooms.inference)
+            ends = local_ends.ends(settings, rooms.inference, rooms.journal.tell)
             tasks = [group.create_task(work, name=name) for name, work in _tasks(rooms, settings, ends).items()]
             memory.tidy()
+            await rooms.journal.write()  # whoever kills an agent that is ready finds its start told
             log.info("agent ready", frames=str(frames), broker=settings.broker, uplink=settings.uplink)
             sd_notify.notify(sd_notify.READY)
             await stop.wait()
@@ -136,7 +147,9 @@ async def _work(rooms: Rooms, settings: EdgeSettings, stop: asyncio.Event) -> No
 
 
 def _tasks(rooms: Rooms, settings: EdgeSettings, ends: Ends) -> dict[str, Coroutine[Any, Any, None]]:
-    telemetry = offer_regularly(rooms.reporter, rooms.uplink.offer_telemetry, settings.telemetry_s)
+    takes_telemetry = partial(rooms.uplink.takes, Kind.TELEMETRY)
+    outbox = rooms.parts.outboxes[Kind.TELEMETRY]
+    intervals = Intervals(rooms.reporter.telemetry, outbox, takes_telemetry, settings.telemetry_s)
     return {
         **ends.tasks,
         **rooms.challenger.tasks(),
@@ -147,7 +160,9 @@ def _tasks(rooms: Rooms, settings: EdgeSettings, ends: Ends) -> dict[str, Corout
         "uplink": rooms.uplink.run(),
         "samples": rooms.sampler.run(),
         "reports": rooms.reports.run(),
-        "telemetry": telemetry,
+        "telemetry": intervals.run(),
+        "events": rooms.journal.run(),
+        "watch": Watch(rooms.parts.alarms, rooms.parts.outbox, rooms.journal.tell).run(),
         "health": rooms.health.run(),
         **_monitor(rooms, settings.monitor, ends),
         "status": local.serve(settings.dir / local.STATUS_SOCKET, rooms.reporter.status),

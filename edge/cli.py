@@ -91,7 +91,6 @@ async def _until_signalled(agent: Agent) -> None:
 
 def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     """The status as names and texts."""
-    depth = found["outbox"]
     lines = [
         ("device", found["device"]),
         ("agent", f"running, process {found['pid']}" if found["agent_running"] else "not running"),
@@ -99,12 +98,16 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
         *(line for other in found["others"] for line in [("slot", other["slot"]), *_slot_lines(other)]),
         *(("alarm", alarm) for alarm in found["alarms"]),
         ("uplink", found["uplink"]),
-        (
-            "outbox",
-            f"{depth['rows']} results, {depth['bytes']} bytes, {depth['dropped']} dropped" if depth else "in use",
-        ),
+        ("outbox", _depth(found["outbox"], "results")),
+        ("events", _depth(found["events"], "events")),
+        ("telemetry", _depth(found["telemetry"], "intervals")),
     ]
     return [(name, text) for name, text in lines if text]
+
+
+def _depth(depth: dict[str, int] | None, of: str) -> str:
+    """What waits of a kind; None: it cannot be told, since somebody has the file."""
+    return f"{depth['rows']} {of}, {depth['bytes']} bytes, {depth['dropped']} dropped" if depth else "in use"
 
 
 def _slot_lines(slot: dict[str, Any]) -> list[tuple[str, str]]:

@@ -21,6 +21,11 @@ MAX_METADATA_BYTES = 120 * 1024
 MAX_INDEX_BYTES = 1024
 MAX_GRPC_BYTES = 4 * 1024 * 1024
 MAX_BATCH_ROWS = 4096
+MAX_EVENTS = 512
+MAX_INTERVALS = 512
+"""Of an EventBatch, of a TelemetryBatch."""
+MAX_EVENT_TEXT = 500
+"""Characters of an event's text."""
 MAX_SAMPLE_BYTES = 16 * 1024 * 1024
 SAMPLE_PIECE_BYTES = 16 * 1024
 """Small, so that a result that comes after it on a slow line waits for little."""

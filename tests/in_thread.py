@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ class InThread:
         self.cost = Cost(0.0, 0.0, 1)
         self.most = rules.slot_frames(most, blueprint.frame_bytes)
         self.crashes = 0
+        self.on_lost: Callable[[str], None] = lambda _: None
         self.pid = os.getpid()
         self._engine = engine
         layout = Layout(SLOTS, self.most, blueprint.frame_bytes)

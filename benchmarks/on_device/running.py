@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.on_device.models import Subject
-from edge.foundation.settings import FRAMES_SOCKET
+from edge.foundation.checked import FRAMES_SOCKET
 from edge.models.service import ModelStore
 from protos.kit.children import bound_to
 from protos.topics import DEFAULT_SLOT

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from cloud.foundation.client import Api
 from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
+from cloud.foundation.times import Since, moment
 from protos.kit.settings import load, options
 
 MEASURES = ("frames", "labels PSI", "p", "confidence PSI", "p", "shift")
@@ -19,21 +20,28 @@ MEASURES = ("frames", "labels PSI", "p", "confidence PSI", "p", "shift")
 @click.command()
 @click.option("--model", help="Only this model.")
 @click.option("--device", help="Only this device.")
+@click.option(
+    "--since", type=Since(), help="Hour by hour since then: 2d, or 2026-11-25T14:00 (UTC); not the last windows."
+)
 @json_option
 @options(CloudSettings, only=("api",))
-def drift(model: str | None, device: str | None, as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001 - as click hands them over
+def drift(model: str | None, device: str | None, since: str | None, as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001 - as click hands them over
     """How far what devices see and say is from their models' held-out data, and since when.
 
     PSI: 0 is no difference, 0.1 a small one, 0.2 a large one. p: how likely chance alone makes as much. Shift: of the
     frames' brightness, in standard deviations.
 
     \b
-    Example:
+    Examples:
       littoral drift --model digits
+      littoral drift --device edge-1 --since 2d
     """
     api = Api(load(CloudSettings, flags.pop("config"), flags).api)
     only = {name: value for name, value in (("model", model), ("device", device)) if value}
-    emit(api.get("/api/v1/drift", only), as_json, _draw)
+    if since is None:
+        emit(api.get("/api/v1/drift", only), as_json, _draw)
+    else:
+        emit(api.get("/api/v1/drift/history", only | {"from": since}), as_json, _draw_history)
 
 
 def _draw(found: dict[str, Any]) -> RenderableType:
@@ -50,6 +58,14 @@ def _draw(found: dict[str, Any]) -> RenderableType:
         table("Models", ("model", "version", "variant", "devices", "drifting", *MEASURES, "alarm"), models),
         table("Devices", ("device", "model", "version", *MEASURES, "since", "alarm"), devices),
     )
+
+
+def _draw_history(found: list[dict[str, Any]]) -> RenderableType:
+    rows = [
+        [moment(one["begin_ms"]), one["device"] or "all", one["model"], one["version"], *_measures(one), one["alarm"]]
+        for one in found
+    ]
+    return table("Drift by hour (UTC)", ("begin", "device", "model", "version", *MEASURES, "alarm"), rows)
 
 
 def _measures(one: dict[str, Any]) -> list[object]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from cloud.drift.entities import DeviceDrift, ModelDrift
+from cloud.drift.entities import HOUR_MS, DeviceDrift, JudgedHour, ModelDrift, Stretch, TooMuch
 from cloud.drift.service import Drifts
+from cloud.foundation.times import unix_ms
+from cloud.uplink.query_routes import Time
 from protos.kit.differences import Difference
+
+LAST_HOUR = 2**31 - 1
+"""What the column holds; calendars end before."""
 
 
 class MeasuresView(BaseModel):
@@ -56,6 +61,18 @@ class DriftView(BaseModel):
     models: list[ModelDriftView]
 
 
+class DriftHourView(MeasuresView):
+    """What was seen and said in the hour that begins at begin_ms, by a device's slot or (null) all devices together."""
+
+    begin_ms: int
+    device: str | None
+    slot: str | None
+    model: str
+    version: int
+    variant: str
+    windows: int
+
+
 def router(drifts: Drifts) -> APIRouter:
     """The routes of this room."""
     routes = APIRouter(prefix="/api/v1", tags=["drift"])
@@ -73,6 +90,21 @@ def router(drifts: Drifts) -> APIRouter:
                 "models": [model_json(one) for one in drifts.models(windows)],
             }
         )
+
+    @routes.get("/drift/history", response_model=list[DriftHourView])
+    def history(
+        model: Annotated[str | None, Query(max_length=63, description="Only this model.")] = None,
+        device: Annotated[str | None, Query(max_length=63, description="This device's slots, not all devices.")] = None,
+        from_: Annotated[Time, Query(alias="from")] = None,
+        to: Time = None,
+    ) -> JSONResponse:
+        """Hour by hour, oldest first, how far from the models' references it was. Whole hours, by the cloud's clock."""
+        first, last = (None if at is None else at // HOUR_MS for at in (unix_ms(from_), unix_ms(to)))
+        stretch = Stretch(first or 0, LAST_HOUR if last is None else last, model, device or None)
+        try:
+            return JSONResponse([hour_json(one) for one in drifts.hours(stretch)])
+        except TooMuch as error:
+            raise HTTPException(422, str(error)) from error
 
     return routes
 
@@ -102,6 +134,21 @@ def model_json(one: ModelDrift) -> dict[str, Any]:
         "devices": one.devices,
         "drifting": one.drifting,
         **_measures_json(one.difference, one.alarm),
+    }
+
+
+def hour_json(hour: JudgedHour) -> dict[str, Any]:
+    """As in DriftHourView."""
+    seen = hour.seen
+    return {
+        "begin_ms": seen.hour * HOUR_MS,
+        "device": seen.device,
+        "slot": seen.slot,
+        "model": seen.model,
+        "version": seen.version,
+        "variant": seen.variant,
+        "windows": seen.windows,
+        **_measures_json(hour.difference, hour.alarm),
     }
 
 

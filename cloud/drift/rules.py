@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from cloud.drift.entities import BadDrift, DeviceDrift, ModelDrift
+from cloud.drift.entities import HOUR_MS, BadDrift, DeviceDrift, DriftHour, JudgedHour, ModelDrift
 from protos import topics
 from protos.kit import differences, sketches
 from protos.kit.differences import Thresholds
 from protos.v1.sketches_pb2 import Drift, Reference, Sketch
 
 MAX_INTEGER = 2**63 - 1
+HOURS = 24
 MAX_VARIANT_CHARACTERS = 100
 
 Key = tuple[bytes, str]
@@ -67,6 +68,17 @@ def by_model(
         groups.setdefault((window.manifest, window.variant), []).append(window)
     found = [_together(group, references[key], thresholds) for key, group in groups.items() if key in references]
     return sorted(found, key=lambda one: (one.model, one.version, one.variant))
+
+
+def judge_hour(seen: DriftHour, reference: Sketch, thresholds: Thresholds) -> JudgedHour:
+    """An hour beside the model's reference."""
+    found = differences.difference(reference, seen.sketch)
+    return JudgedHour(seen, found, differences.alarm(found, thresholds))
+
+
+def first_kept_hour(now_ms: int, days: int) -> int:
+    """Hours before this one, counted since 1970, are dropped when they are kept for `days` whole days."""
+    return (now_ms // HOUR_MS // HOURS - days) * HOURS
 
 
 def reference_of(references: Iterable[Reference], variant: str) -> Sketch | None:

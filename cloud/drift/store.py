@@ -55,15 +55,17 @@ _DIFFERENCE = [field.name for field in fields(Difference)]
 _OWN = [field.name for field in fields(DeviceDrift) if field.name not in {"difference", "sketch"}]
 
 
-def put(connection: Connection, window: DeviceDrift) -> None:
-    """Write a device's last window over the one before. A device that has not reported has none."""
+def put(connection: Connection, window: DeviceDrift) -> bool:
+    """Write a device's last window over the one before. A device that has not reported has none: then False."""
     values: dict[str, Any] = {name: getattr(window, name) for name in _OWN}
     values |= asdict(window.difference) | {"sketch": window.sketch.SerializeToString()}
     there = and_(windows.c.device == window.device, windows.c.slot == window.slot)
     if connection.execute(update(windows).where(there).values(values)).rowcount:
-        return
-    if connection.execute(select(devices.c.id).where(devices.c.id == window.device)).one_or_none():
+        return True
+    known = connection.execute(select(devices.c.id).where(devices.c.id == window.device)).one_or_none() is not None
+    if known:
         connection.execute(insert(windows).values(values))
+    return known
 
 
 def get(connection: Connection, device: str, slot: str) -> DeviceDrift | None:

@@ -10,6 +10,7 @@ import click
 from rich.console import Group, RenderableType
 
 from cloud.fleet.entities import Outcome
+from cloud.fleet.telemetry_commands import telemetry
 from cloud.foundation.client import Api
 from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
@@ -133,6 +134,9 @@ def forget(device: str, **flags: Any) -> None:  # noqa: ANN401 - as click hands 
     """
     _api(flags).delete(f"/api/v1/devices/{quote(device, safe='')}")
     click.echo(f"{device} is forgotten", err=True)
+
+
+devices.add_command(telemetry)
 
 
 def _api(flags: dict[str, Any]) -> Api:

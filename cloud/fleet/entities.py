@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -134,6 +134,40 @@ class DeviceHealth:
     uptime_ms: int
     latency_counts: tuple[int, ...]
     slots: tuple[SlotHealth, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """What a device told of one interval. health: None from one that tells nothing of its machine."""
+
+    telemetry: DeviceTelemetry
+    health: DeviceHealth | None
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalsAsked:
+    """Intervals of a device that are meant: from_ms <= measured < to_ms, by its clock; None: any."""
+
+    device: str
+    from_ms: int | None = None
+    to_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalPlace:
+    """Where a page of a device's history ended."""
+
+    measured_ms: int
+    stream: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """Some of a device's history, and where to go on; None: there is no more."""
+
+    intervals: Sequence[Interval]
+    after: IntervalPlace | None
 
 
 class NodeState(StrEnum):

@@ -40,10 +40,10 @@ slots = Table(
 
 
 def put(connection: Connection, told: Mapping[str, DeviceHealth]) -> None:
-    """Write the newest of several devices."""
-    rows = {device: asdict(one) for device, one in told.items()}
-    newest.put(connection, slots, {device: {"slots": row.pop("slots")} for device, row in rows.items()})
-    newest.put(connection, health, rows)
+    """Write the newest of several devices that have reported."""
+    rows = [{"device": device, **asdict(one)} for device, one in told.items()]
+    newest.write(connection, slots, [{"device": row["device"], "slots": row.pop("slots")} for row in rows])
+    newest.write(connection, health, rows)
 
 
 def get(connection: Connection, device: str) -> DeviceHealth | None:

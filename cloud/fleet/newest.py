@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -18,16 +18,28 @@ _INSERTS: Mapping[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
 AT_ONCE = 5_000
 
 
-def put(connection: Connection, table: Table, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write rows over the devices' former ones. What a device says that has not reported is dropped."""
-    left = iter(rows)
-    while some := list(islice(left, AT_ONCE)):
-        known = connection.execute(select(devices.c.id).where(devices.c.id.in_(some))).scalars()
-        write(connection, table, [{"device": device, **rows[device]} for device in known])
+def known(connection: Connection, some: Iterable[str]) -> list[str]:
+    """Those of the devices that have reported, by id; until the transaction ends nobody forgets one of them."""
+    found: list[str] = []
+    left = iter(sorted(some))
+    while part := list(islice(left, AT_ONCE)):
+        wanted = select(devices.c.id).where(devices.c.id.in_(part)).order_by(devices.c.id)
+        found += connection.execute(wanted.with_for_update(read=True, key_share=True)).scalars()
+    return found
+
+
+def measured(connection: Connection, table: Table, some: Iterable[str]) -> dict[str, int]:
+    """When the devices' rows were measured; until the transaction ends nobody else writes these rows."""
+    found: dict[str, int] = {}
+    left = iter(sorted(some))
+    while part := list(islice(left, AT_ONCE)):
+        wanted = select(table.c.device, table.c.measured_ms).where(table.c.device.in_(part)).order_by(table.c.device)
+        found |= {row.device: row.measured_ms for row in connection.execute(wanted.with_for_update(key_share=True))}
+    return found
 
 
 def write(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows over the former ones of the same devices, whether or not those have reported."""
+    """Write rows over the former ones of the same devices."""
     if not rows:
         return
     adding = _INSERTS[connection.dialect.name](table)

@@ -149,13 +149,13 @@ def router(fleet: Fleet) -> APIRouter:
     @routes.get("/devices/{device}", response_model=DeviceView)
     def get_device(device: str) -> dict[str, Any]:
         """One device."""
-        with _known(device):
+        with known_device(device):
             return device_json(fleet.device(device))
 
     @routes.get("/devices/{device}/health", response_model=HealthView)
     def get_health(device: str) -> dict[str, Any]:
         """How a device and its machine were when it told last."""
-        with _known(device):
+        with known_device(device):
             found = fleet.health(device)
         if found is None:
             raise HTTPException(404, f"device {device!r} has told nothing of its health yet")
@@ -164,7 +164,7 @@ def router(fleet: Fleet) -> APIRouter:
     @routes.delete("/devices/{device}", status_code=204)
     def forget_device(device: str) -> None:
         """Forget a device's key, so that one that was set up anew may take its name."""
-        with _known(device):
+        with known_device(device):
             fleet.forget(device)
 
     @routes.get("/receipts", response_model=list[ReceiptView])
@@ -239,7 +239,7 @@ def _telemetry_json(telemetry: DeviceTelemetry) -> dict[str, Any]:
 
 
 @contextmanager
-def _known(device: str) -> Iterator[None]:
+def known_device(device: str) -> Iterator[None]:
     """A device that has not reported is one that is not there."""
     try:
         yield

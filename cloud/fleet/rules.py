@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from math import inf, isfinite
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -26,8 +27,10 @@ from cloud.fleet.entities import (
     UpdateState,
     VariantMeasured,
 )
+from cloud.foundation.clocks import AHEAD_MS, EARLIEST_MS
 from protos import topics
 from protos.kit import envelope
+from protos.kit.columns import Malformed
 from protos.kit.latency import BUCKETS
 from protos.v1 import report_pb2, uplink_pb2
 
@@ -159,6 +162,36 @@ def read_telemetry(telemetry: uplink_pb2.Telemetry, now_ms: int) -> DeviceTeleme
         resident_bytes=min(telemetry.resident_bytes, MAX_INTEGER),
         model=_text(telemetry.model, MAX_VERSION_CHARACTERS),
         version=min(telemetry.version, MAX_INTEGER),
+    )
+
+
+def read_intervals(payload: bytes, count: int) -> list[uplink_pb2.Telemetry]:
+    """The intervals of a batch of telemetry. Raises Malformed that says what is wrong."""
+    try:
+        intervals = list(uplink_pb2.TelemetryBatch.FromString(payload).intervals)
+    except DecodeError as error:
+        raise Malformed("not a TelemetryBatch") from error
+    if len(intervals) != count or not 0 < count <= topics.MAX_INTERVALS:
+        raise Malformed(
+            f"{len(intervals)} intervals, the envelope says {count}, allowed are 1 to {topics.MAX_INTERVALS}"
+        )
+    return intervals
+
+
+def replaces(measured_ms: int, former_ms: int, now_ms: int) -> bool:
+    """Whether telemetry that comes now takes the place of the newest there was, by when the device measured each.
+
+    Of a clock that was never set, or ahead of ours and is not any more, no time can be believed: then what comes last
+    is the newest.
+    """
+    unset, was_ahead = measured_ms < EARLIEST_MS, former_ms > now_ms + AHEAD_MS
+    return measured_ms >= former_ms or unset or was_ahead
+
+
+def newest(intervals: Iterable[uplink_pb2.Telemetry], now_ms: int) -> uplink_pb2.Telemetry:
+    """The newest of intervals, of which there is one at least, in the order in which they came."""
+    return reduce(
+        lambda former, new: new if replaces(new.measured_ms, former.measured_ms, now_ms) else former, intervals
     )
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 
-from cloud.fleet import alarms, health, labels, measured, nodes, rules, store
+from cloud.fleet import alarms, health, labels, measured, nodes, rules, store, telemetry
 from cloud.fleet.entities import (
     BadReceipt,
     BadReport,
@@ -22,7 +21,6 @@ from cloud.fleet.entities import (
     Standing,
     UnknownDevice,
 )
-from cloud.fleet.newest import put
 from cloud.foundation.database import Database, Transaction
 from protos.topics import DEFAULT_SLOT
 from protos.v1 import report_pb2, uplink_pb2
@@ -57,20 +55,14 @@ class Fleet:
                     rejections += _take_report(transaction, item, now_ms)
         return rejections
 
-    def telemetry(self, device: str, telemetry: uplink_pb2.Telemetry, now_ms: int) -> None:
+    def telemetry(self, device: str, told: uplink_pb2.Telemetry, now_ms: int) -> None:
         """Keep a device's newest telemetry. That of a device that never reported is dropped."""
-        self.telemetries({device: (telemetry, now_ms)})
+        self.telemetries({device: (told, now_ms)})
 
     def telemetries(self, said: Mapping[str, tuple[uplink_pb2.Telemetry, int]]) -> None:
         """Keep the newest telemetry of several devices, with when it came, in one transaction."""
         with self._database.transaction() as transaction:
-            put(
-                transaction,
-                store.telemetry,
-                {device: asdict(rules.read_telemetry(*one)) for device, one in said.items()},
-            )
-            told = {device: rules.read_health(telemetry) for device, (telemetry, _) in said.items()}
-            health.put(transaction, {device: one for device, one in told.items() if one})
+            telemetry.put_newest(transaction, said)
 
     # What a cluster says of its nodes.
 

@@ -104,6 +104,21 @@ class CloudSettings(BaseSettings):
         ge=0,
         description="Whole days (UTC) that batches in quarantine are kept; 0: for ever.",
     )
+    event_days: int = Field(
+        default=365,
+        ge=0,
+        description="Whole days (UTC) that events of devices are kept; 0: for ever.",
+    )
+    telemetry_days: int = Field(
+        default=7,
+        ge=0,
+        description="Whole days (UTC) that the history of devices' telemetry is kept; 0: for ever.",
+    )
+    drift_days: int = Field(
+        default=90,
+        ge=0,
+        description="Whole days (UTC) that the account of drift by hour is kept; 0: for ever.",
+    )
     sample_days: int = Field(default=0, ge=0, description="Days that sampled frames are kept; 0: for ever.")
     sample_bytes: int = Field(
         default=10 * 1024**3,

@@ -13,6 +13,7 @@ from cloud.foundation.client import Api
 from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
 from cloud.samples.files import INDEX, save, save_index
+from cloud.uplink.query_commands import draw_results
 from protos.kit.settings import load, options
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
@@ -163,6 +164,21 @@ def get_samples(*, ids: tuple[int, ...], output: Path, as_json: bool, **flags: A
         save_index(output, saved)
     told = {"folder": str(output), "samples": len(saved), "index": INDEX if saved else None}
     emit(told, as_json, lambda _: f"{len(saved)} samples in {output}")
+
+
+@samples.command("results")
+@click.argument("sample", type=click.IntRange(min=1), metavar="ID")
+@json_option
+@api_options
+def sample_results(*, sample: int, as_json: bool, **flags: Any) -> None:  # noqa: ANN401 - as click hands them over
+    """What models said of sample ID's frame: of whichever version, in whichever slot.
+
+    \b
+    Example:
+      littoral samples results 17
+    """
+    found = _api(flags).get(f"/api/v1/samples/{sample}/results")
+    emit(found, as_json, lambda every: draw_results({"results": every, "next": None}))
 
 
 def _query(flags: dict[str, Any]) -> dict[str, str]:

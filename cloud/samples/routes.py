@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from cloud.samples.entities import InvalidPolicy, Policy, Sample, UnknownPolicy, UnknownSample, Wanted
 from cloud.samples.service import Samples
+from cloud.uplink.queries import Queries
+from cloud.uplink.query_routes import found_json
+from cloud.uplink.questions import Which
 
 MAX_SELECTOR = 16
 MAX_ID = 2**31 - 1
@@ -39,11 +42,11 @@ class PolicyView(PolicyBody):
     name: str
 
 
-def router(samples: Samples) -> APIRouter:
+def router(samples: Samples, queries: Queries) -> APIRouter:
     """The routes of this room."""
     routes = APIRouter(prefix="/api/v1", tags=["samples"])
     _add_policies(routes, samples)
-    _add_samples(routes, samples)
+    _add_samples(routes, samples, queries)
     return routes
 
 
@@ -72,7 +75,7 @@ def _add_policies(routes: APIRouter, samples: Samples) -> None:
             raise HTTPException(404, f"{error}: GET /api/v1/sample-policies lists those that there are") from error
 
 
-def _add_samples(routes: APIRouter, samples: Samples) -> None:
+def _add_samples(routes: APIRouter, samples: Samples, queries: Queries) -> None:
     @routes.get("/samples")
     def list_samples(
         *,
@@ -93,6 +96,13 @@ def _add_samples(routes: APIRouter, samples: Samples) -> None:
         """One sample."""
         found = _found(sample)
         return sample_json(found, samples.shape(found.offer.manifest))
+
+    @routes.get("/samples/{sample}/results")
+    def get_results(sample: SampleId) -> list[dict[str, Any]]:
+        """What models said of the sample's frame, the newest first: of whichever version, in whichever slot."""
+        found = _found(sample)
+        which = Which(device=found.device, source=found.offer.source, frame=found.offer.frame)
+        return [found_json(one) for one in queries.results(which).results]
 
     @routes.get("/samples/{sample}/frame", response_class=Response)
     def get_frame(sample: SampleId) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import Any
 
 import click
 from rich.console import Group, RenderableType
@@ -11,12 +11,23 @@ from rich.console import Group, RenderableType
 from cloud.foundation.client import Api
 from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
-from cloud.uplink.export_commands import export_command
+from cloud.uplink.entities import Kind
+from cloud.uplink.quarantine_commands import quarantine_command
 from cloud.uplink.query_commands import COMMANDS
 from protos.kit.settings import load, options
 
 AUDIT_S = 3600.0
 """It reads every row, and there may be billions."""
+AUDITED = {Kind.RESULTS: "results", Kind.EVENTS: "events", Kind.TELEMETRY: "intervals of telemetry"}
+AUDIT = """By device: {what} that it says it sent beside those stored: how many are lost, how many doubled.
+
+Fails (exit code 1) unless both are 0. What waits in a device's outbox, was dropped by the outbox's policy, is in
+quarantine or went by retention is not lost. It reads every row that there is.
+
+\b
+Example:
+  littoral audit {kind} --json
+"""
 
 
 @click.group()
@@ -44,29 +55,7 @@ def summary(model: str | None, as_json: bool, **flags: Any) -> None:  # noqa: AN
     emit(found, as_json, _draw_summary)
 
 
-@results.command()
-@click.argument("number", type=click.IntRange(1), metavar="[ID]", required=False)
-@click.option("-o", "--output", type=click.File("wb", lazy=True), help="Write the bytes of batch ID to a file.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="Batches listed.")
-@json_option
-@options(CloudSettings, only=("api",))
-def quarantine(number: int | None, output: IO[bytes] | None, limit: int, as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001 - as click hands them over
-    """Batches that could not be stored, newest first, with the reasons; or the bytes of one, as they came.
-
-    \b
-    Examples:
-      littoral results quarantine
-      littoral results quarantine 7 -o batch.bin
-    """
-    if (number is None) != (output is None):
-        raise click.UsageError("ID and -o FILE belong together: which batch, and where its bytes shall be written")
-    if output is not None:
-        output.write(_api(flags).download(f"/api/v1/quarantine/{number}/payload"))
-        return
-    emit(_api(flags).get("/api/v1/quarantine", {"limit": str(limit)}), as_json, _draw_quarantine)
-
-
-for command in (*COMMANDS, export_command):
+for command in (*COMMANDS, quarantine_command):
     results.add_command(command)
 
 
@@ -80,23 +69,22 @@ def audit() -> None:
     """
 
 
-@audit.command("results")
-@json_option
-@options(CloudSettings, only=("api",))
-def audit_results(as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001 - as click hands them over
-    """By device: results that it says it sent beside those stored: how many are lost, how many doubled.
+def _audit(kind: Kind) -> click.Command:
+    """The command that audits one kind."""
 
-    Fails (exit code 1) unless both are 0. What waits in a device's outbox, was dropped by the outbox's policy, is in
-    quarantine or went by retention is not lost. It reads every row that there is.
+    @json_option
+    @options(CloudSettings, only=("api",))
+    def command(as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001 - as click hands them over
+        found = _api(flags).get(f"/api/v1/audit/{kind.plural}", patience_s=AUDIT_S)
+        emit(found, as_json, _draw_audit)
+        if any(one["lost"] or one["doubled"] for one in found):
+            click.get_current_context().exit(1)
 
-    \b
-    Example:
-      littoral audit results --json
-    """
-    found = _api(flags).get("/api/v1/audit/results", patience_s=AUDIT_S)
-    emit(found, as_json, _draw_audit)
-    if any(one["lost"] or one["doubled"] for one in found):
-        click.get_current_context().exit(1)
+    return click.command(kind.plural, help=AUDIT.format(what=AUDITED[kind], kind=kind.plural))(command)
+
+
+for audited in Kind:
+    audit.add_command(_audit(audited))
 
 
 def _api(flags: dict[str, Any]) -> Api:
@@ -118,11 +106,6 @@ def _draw_audit(found: list[dict[str, Any]]) -> RenderableType:
     totals = [sum(one[name] for one in found) for name in counts]
     rows = [[one["device"], *(one[name] for name in counts), _moment(one["said_ms"])] for one in found]
     return table("Audit", ("device", *counts, "device's word (UTC)"), [*rows, ["all", *totals, ""]])
-
-
-def _draw_quarantine(found: list[dict[str, Any]]) -> RenderableType:
-    columns = ("id", "device", "first_seq", "count", "bytes", "reason")
-    return table("Quarantine", columns, [[one[name] for name in columns] for one in found])
 
 
 def _moment(unix_ms: int | None) -> str:

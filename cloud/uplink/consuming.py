@@ -41,6 +41,24 @@ class Lag:
 
 
 @dataclass(frozen=True, slots=True)
+class Returned:
+    """Results that were stored late, out of quarantine, where a consumer may have passed already.
+
+    They had the numbers first_seq .. last_seq of a stream; up to `seq` the consumer has them.
+    """
+
+    stream: int
+    first_seq: int
+    seq: int
+    last_seq: int
+
+    @property
+    def lag(self) -> Lag:
+        """The same as what follows a position."""
+        return Lag(self.stream, self.seq, self.last_seq)
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """Results that follow a consumer's positions, in the order of each stream, and the word that acknowledges them."""
 
@@ -74,6 +92,27 @@ def read_to(lag: Lag, seqs: Sequence[int], share: int) -> int:
 def as_word(positions: Mapping[int, int]) -> str:
     """Positions as an opaque word."""
     return base64.urlsafe_b64encode(json.dumps(list(positions.items()), separators=(",", ":")).encode()).decode()
+
+
+def as_word_of_returned(to: Mapping[tuple[int, int], int]) -> str:
+    """How far a reading came in returned results, each named by its stream and its first number, as an opaque word."""
+    entries = {"returned": [[*named, seq] for named, seq in to.items()]}
+    return base64.urlsafe_b64encode(json.dumps(entries, separators=(",", ":")).encode()).decode()
+
+
+def returned_from_word(word: str) -> dict[tuple[int, int], int] | None:
+    """What a word says of returned results; None: it speaks of positions. Raises InvalidQuestion."""
+    try:
+        entries = json.loads(base64.b64decode(word.encode("ascii"), altchars=b"-_", validate=True))
+        if not isinstance(entries, dict):
+            return None
+        to = {(stream, first_seq): seq for stream, first_seq, seq in entries["returned"]}
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InvalidQuestion(_NO_ACK) from error
+    numbers = [(stream, number) for (stream, first_seq), seq in to.items() for number in (first_seq, seq)]
+    if not 0 < len(to) <= MAX_STREAMS or not all(is_position(*pair) for pair in numbers):
+        raise InvalidQuestion(_NO_ACK)
+    return to
 
 
 def from_word(word: str) -> dict[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntEnum
 
 from protos.kit.columns import Results
 from protos.topics import MAX_BATCH_ROWS
@@ -18,8 +18,25 @@ WINDOW = 32
 """Batches that one stream may have unacknowledged."""
 
 
+class Kind(IntEnum):
+    """What arrives once, each with epoch, numbers and watermark of its own; by the contract's numbers."""
+
+    RESULTS = 0
+    EVENTS = 1
+    TELEMETRY = 2
+
+    @property
+    def plural(self) -> str:
+        """Its name in sentences, commands and addresses."""
+        return self.name.lower()
+
+
 class InvalidTruths(ValueError):
     """Truths that cannot be stored; the message says which value is wrong. Correct it and send again."""
+
+
+class UnknownBatch(Exception):
+    """There is no such batch in quarantine (any more)."""
 
 
 class SeveralModels(Exception):
@@ -28,7 +45,7 @@ class SeveralModels(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """How far one (device, epoch) has come: all up to `watermark` is dealt with.
+    """How far one (device, kind, epoch) has come: all up to `watermark` is dealt with.
 
     Of that the device dropped `skipped`, and `set_aside` is in quarantine.
     """
@@ -63,7 +80,7 @@ class Books:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedBatch:
-    """A batch as it came: sequence numbers first_seq .. first_seq + count - 1, `payload` an encoded ResultBatch.
+    """A batch as it came: sequence numbers first_seq .. first_seq + count - 1, `payload` encoded as its kind is.
 
     `previous` is the highest sequence number that the same connection handed in before, or was welcomed with. With
     `books` it is no batch but what the device says between two; it has no rows.
@@ -76,10 +93,11 @@ class ReceivedBatch:
     payload: bytes
     previous: int
     books: Books | None = None
+    kind: Kind = Kind.RESULTS
 
     @property
     def rows(self) -> int:
-        """Results that it can have: `count` is the device's word, and may be any 32-bit number."""
+        """Rows that it can have: `count` is the device's word, and may be any 32-bit number."""
         return min(self.count, MAX_BATCH_ROWS)
 
 
@@ -89,7 +107,7 @@ class Fate(Enum):
     STORED = "stored"
     DUPLICATE = "duplicate"
     QUARANTINED = "quarantined"
-    NOTED = "noted"  # books, not results
+    NOTED = "noted"  # books, not rows
     DETACHED = "detached"  # not taken: its connection must start again from the watermark
 
 
@@ -137,12 +155,42 @@ class Quarantined:
 
     id: int
     device: str
+    kind: Kind
     epoch: int
     first_seq: int
     count: int
     reason: str
     size: int
     received_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A batch in quarantine with its bytes: rows first_seq .. first_seq + count - 1, behind `skip` that are not new."""
+
+    id: int
+    stream: int
+    device: str
+    kind: Kind
+    first_seq: int
+    count: int
+    skip: int
+    payload: bytes
+    received_ms: int
+
+    @property
+    def last_seq(self) -> int:
+        """The number of its last row."""
+        return self.first_seq + self.count - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """What became of a batch in quarantine: so many of its rows are stored, or why none can be (empty: they are)."""
+
+    id: int
+    stored: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +229,7 @@ class Counts:
 class StreamFacts:
     """What is known of one stream. books: what its device said last, at `said_ms`; None: it never said anything.
 
-    rows: results there are. seqs: different sequence numbers of those that are not above the watermark.
+    rows: those there are. seqs: different sequence numbers of those that are not above the watermark.
     """
 
     state: StreamState
@@ -194,12 +242,12 @@ class StreamFacts:
 
 @dataclass(frozen=True, slots=True)
 class Audited:
-    """What a device says it made and sent, and what the database holds of it.
+    """What a device says it made and sent of one kind, and what the database holds of it.
 
-    made: results that were given a number. Of these the device still holds those waiting, and its outbox's policy
-    dropped some; the rest was sent. stored: rows. quarantined: set aside. expired: dropped by retention. lost: sent,
-    and none of these. doubled: rows beyond the first of a frame or number. said_ms: when the device last said how its
-    outbox stands, None: never, and all is by the database's own numbers.
+    made: results (events, intervals) that were given a number. Of these the device still holds those waiting, and its
+    outbox's policy dropped some; the rest was sent. stored: rows. quarantined: set aside. expired: dropped by
+    retention. lost: sent, and none of these. doubled: rows beyond the first of a frame or number. said_ms: when the
+    device last said how its outbox stands, None: never, and all is by the database's own numbers.
     """
 
     device: str

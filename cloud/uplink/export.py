@@ -29,11 +29,14 @@ SCHEMA = pa.schema(
         pa.field("frame", pa.int64(), nullable=False),
         pa.field("model", _NAME, nullable=False),
         pa.field("version", pa.int64(), nullable=False),
+        pa.field("slot", _NAME, nullable=False),
         pa.field("label", pa.int32(), nullable=False),
         pa.field("confidence", pa.float32(), nullable=False),
         pa.field("latency_us", pa.int64(), nullable=False),
         pa.field("captured_us", pa.timestamp("us", "UTC"), nullable=False),
         pa.field("received_ms", pa.timestamp("ms", "UTC"), nullable=False),
+        pa.field("sample", pa.int64()),
+        pa.field("sample_digest", pa.string()),
     ]
 )
 

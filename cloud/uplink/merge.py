@@ -112,7 +112,7 @@ class Merger:
             outcomes = await loop.run_in_executor(thread, self._commit, batches, int(time.time() * 1000))
         except Exception as error:  # noqa: BLE001 - whatever the trouble is, the devices keep the rows and send again
             DATABASE_ERRORS.labels("commit").inc()
-            log.error("results not committed", batches=len(batches), error=first_line(error))
+            log.error("batches not committed", batches=len(batches), error=first_line(error))
             failure = NotCommitted("the database did not take the batch")
             failure.__cause__ = error
             _fail(taken, failure)

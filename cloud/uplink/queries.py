@@ -18,13 +18,15 @@ from cloud.uplink.questions import (
     Place,
     Which,
 )
+from cloud.uplink.sampled import SamplesOf, no_samples
 
 
 class Queries:
     """Answers from the database; may be called from any thread."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, samples_of: SamplesOf = no_samples) -> None:
         self._database = database
+        self._samples_of = samples_of
 
     def results(self, which: Which, after: Place | None = None, limit: int = 100) -> Page:
         """A page of results, newest first, behind `after`. Raises InvalidQuestion."""
@@ -32,13 +34,13 @@ class Queries:
             raise InvalidQuestion(f"limit {limit}: a page has 1 to {MAX_PAGE} results")
         with self._database.reading() as connection, store_queries.bounded(connection):
             rows = store_queries.page(connection, which, after, limit + 1)
-            found = store_queries.named(connection, rows[:limit])
+            found = store_queries.named(connection, rows[:limit], self._samples_of)
         return Page(found, rows[limit - 1].place if len(rows) > limit else None)
 
     def in_chunks(self, which: Which, rows: int) -> Iterator[dict[str, Sequence[Any]]]:
-        """All results that are meant, oldest first, as columns of at most so many rows, named as in `Found`."""
+        """All results that are meant, oldest first, as columns of at most so many rows, as `store_queries.chunks`."""
         with self._database.reading() as connection:
-            yield from store_queries.chunks(connection, which, rows)
+            yield from store_queries.chunks(connection, which, rows, self._samples_of)
 
     def account(self, which: Which, bucket: Bucket, groups: Iterable[Group] = ()) -> list[Account]:
         """Counts and histograms by time, read from what was kept as results arrived. Raises InvalidQuestion.
@@ -47,6 +49,8 @@ class Queries:
         """
         if which.min_confidence is not None or which.max_confidence is not None:
             raise InvalidQuestion("the account is not kept by confidence: its histogram tells how many had which")
+        if which.frame is not None:
+            raise InvalidQuestion("the account is not kept by frame: ask for the frame's results")
         with self._database.reading() as connection, store_queries.bounded(connection):
             found = store_queries.account(connection, which, bucket, frozenset(groups), MAX_BUCKETS + 1)
         if len(found) > MAX_BUCKETS:

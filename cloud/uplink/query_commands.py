@@ -16,9 +16,10 @@ from cloud.foundation.client import Api
 from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
 from protos.kit.settings import load, options
+from protos.topics import DEFAULT_SLOT
 
 FOLLOW_WAIT_S = 20
-_MODEL = ("device", "source", "model", "version", "label")
+_NAMES = ("device", "source", "slot", "model", "version", "label")
 _Command = Callable[..., None]
 
 
@@ -29,6 +30,7 @@ def which(command: _Command) -> _Command:
         click.option("--source", help="Of this source of frames."),
         click.option("--model", help="Of this model."),
         click.option("--version", type=click.IntRange(1), help="Of this version."),
+        click.option("--slot", help="Of the model in this slot."),
         click.option("--label", type=click.IntRange(0), help="With this class index."),
         click.option("--from", "from_", metavar="TIME", help="Received at or after it: 2026-11-25T14:00 (UTC)."),
         click.option("--to", metavar="TIME", help="Received before it."),
@@ -40,6 +42,7 @@ def which(command: _Command) -> _Command:
 
 @click.command("list")
 @which
+@click.option("--frame", type=click.IntRange(0), help="Of this frame of a device's source.")
 @click.option("--min-confidence", type=click.FloatRange(0, 1), help="With at least this confidence.")
 @click.option("--max-confidence", type=click.FloatRange(0, 1), help="With at most this confidence.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Results on a page.")
@@ -52,16 +55,19 @@ def list_command(as_json: bool, **given: Any) -> None:  # noqa: ANN401, FBT001 -
     \b
     Examples:
       littoral results list --device edge-1 --label 7 --max-confidence 0.6
+      littoral results list --device edge-1 --source sensor --frame 4711
       littoral results list --from 2026-11-25T14:00 --to 2026-11-25T15:00 --limit 1000 --json
     """
     api, asked = _asked(given)
-    emit(api.get("/api/v1/results", asked), as_json, _draw_results)
+    emit(api.get("/api/v1/results", asked), as_json, draw_results)
 
 
 @click.command()
 @which
 @click.option("--bucket", type=click.Choice(["minute", "hour", "day"]), default="hour", show_default=True)
-@click.option("--group", type=click.Choice(["device", "version", "label"]), multiple=True, help="Tell apart by it.")
+@click.option(
+    "--group", type=click.Choice(["device", "version", "label", "slot"]), multiple=True, help="Tell apart by it."
+)
 @json_option
 @options(CloudSettings, only=("api",))
 def aggregates(as_json: bool, **given: Any) -> None:  # noqa: ANN401, FBT001 - as click hands them over
@@ -132,6 +138,29 @@ def consumers(remove: str | None, as_json: bool, **flags: Any) -> None:  # noqa:
 COMMANDS = (list_command, aggregates, follow, consumers)
 
 
+def draw_results(found: dict[str, Any]) -> RenderableType:
+    """A page of results as a table."""
+    one_slot = all(one["slot"] == DEFAULT_SLOT for one in found["results"])
+    names = [name for name in _NAMES if name != "slot" or not one_slot]
+    sampled = any(one["sample"] for one in found["results"])
+    rows = [
+        [
+            _time(one["received_ms"]),
+            *(one[name] for name in names),
+            f"{one['confidence']:.3f}",
+            one["latency_us"],
+            one["frame"],
+            *([one["sample"] and one["sample"]["id"]] if sampled else []),
+        ]
+        for one in found["results"]
+    ]
+    columns = ("received", *names, "confidence", "latency_us", "frame", *(["sample"] if sampled else []))
+    drawn = table("Results", columns, rows)
+    drawn.caption = f"more: --cursor {found['next']}" if found["next"] else None
+    drawn.caption_justify = "left"
+    return drawn
+
+
 def _asked(given: dict[str, Any]) -> tuple[Api, dict[str, Any]]:
     """The API, and the parameters of a request for it."""
     flags = {name: given.pop(name) for name in ("config", "api")}
@@ -143,25 +172,10 @@ def _api(flags: dict[str, Any]) -> Api:
     return Api(load(CloudSettings, flags.pop("config"), flags).api)
 
 
-def _draw_results(found: dict[str, Any]) -> RenderableType:
-    rows = [
-        [
-            _time(one["received_ms"]),
-            *(one[name] for name in _MODEL),
-            f"{one['confidence']:.3f}",
-            one["latency_us"],
-            one["frame"],
-        ]
-        for one in found["results"]
-    ]
-    drawn = table("Results", ("received", *_MODEL, "confidence", "latency_us", "frame"), rows)
-    drawn.caption = f"more: --cursor {found['next']}" if found["next"] else None
-    drawn.caption_justify = "left"
-    return drawn
-
-
 def _draw_aggregates(found: dict[str, Any]) -> RenderableType:
-    told = [name for name in ("device", "model", "version", "label") if any(name in one for one in found["entries"])]
+    told = [
+        name for name in ("device", "slot", "model", "version", "label") if any(name in one for one in found["entries"])
+    ]
     numbers = ("latency_p50_us", "latency_p95_us", "latency_p99_us")
     rows = [
         [

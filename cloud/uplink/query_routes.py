@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Query
 
+from cloud.foundation.cursors import LARGEST
+from cloud.foundation.times import unix_ms
 from cloud.uplink.aggregates import LATENCY_EDGES_US
 from cloud.uplink.consuming import UnknownConsumer
 from cloud.uplink.queries import Queries
@@ -54,10 +56,13 @@ def which(
     to: Time = None,
     min_confidence: Share = None,
     max_confidence: Share = None,
+    slot: str | None = None,
+    frame: Annotated[int | None, Query(ge=0, lt=LARGEST, description="Of this frame of a device's source.")] = None,
 ) -> Which:
     """Which results are meant, from a request's parameters."""
     with refusals():
-        return Which(device, source, model, version, label, _ms(from_), _ms(to), min_confidence, max_confidence)
+        times, confidences = (unix_ms(from_), unix_ms(to)), (min_confidence, max_confidence)
+        return Which(device, source, model, version, label, *times, *confidences, slot, frame)
 
 
 Asked = Annotated[Which, Depends(which)]
@@ -95,7 +100,7 @@ def router(queries: Queries) -> APIRouter:
 
 
 def found_json(one: Found) -> dict[str, Any]:
-    """`epoch` as a string: it may exceed what a JSON reader holds exactly."""
+    """`epoch` as a string: it may exceed what a JSON reader holds exactly. `sample`: null, or its `id` and `digest`."""
     return asdict(one) | {"epoch": str(one.epoch)}
 
 
@@ -109,7 +114,7 @@ def account_json(bucket: str, entries: Sequence[Account]) -> dict[str, Any]:
 
 
 def _entry(one: Account) -> dict[str, Any]:
-    told = {"device": one.device, "model": one.model, "version": one.version, "label": one.label}
+    told = {name: getattr(one, name) for name in ("device", "slot", "model", "version", "label")}
     entry: dict[str, Any] = {"begin_ms": one.begin_ms}
     entry |= {name: value for name, value in told.items() if value is not None}
     entry |= {"results": one.results, "confidence_mean": one.confidence}
@@ -118,10 +123,3 @@ def _entry(one: Account) -> dict[str, Any]:
         entry |= {"latency_mean_us": one.latency_us, **quantiles}
         entry |= {"latency_histogram": list(one.latencies), "confidence_histogram": list(one.confidences)}
     return entry
-
-
-def _ms(time: datetime | None) -> int | None:
-    if time is None:
-        return None
-    known = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return int(known.timestamp() * 1000)

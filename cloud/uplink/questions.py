@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from cloud.foundation import cursors
+from cloud.foundation.cursors import LARGEST, LARGEST_ID
 from cloud.uplink.aggregates import LATENCY_EDGES_US
 
 MAX_PAGE = 1_000
 MAX_BUCKETS = 10_000
-_LARGEST = 2**63
-_LARGEST_ID = 2**31
 
 
 class InvalidQuestion(ValueError):
@@ -33,10 +31,15 @@ class Which:
     to_ms: int | None = None
     min_confidence: float | None = None
     max_confidence: float | None = None
+    slot: str | None = None
+    frame: int | None = None
 
     def __post_init__(self) -> None:
-        """Raises InvalidQuestion for a name that PostgreSQL cannot even be asked for."""
-        for what, name in (("device", self.device), ("source", self.source), ("model", self.model)):
+        """Raises InvalidQuestion for a name that PostgreSQL cannot even be asked for, and for a frame of no source."""
+        if self.frame is not None and (self.device is None or self.source is None):
+            raise InvalidQuestion("each source numbers its own frames: say device and source with the frame")
+        names = (("device", self.device), ("source", self.source), ("model", self.model), ("slot", self.slot))
+        for what, name in names:
             if name is not None and "\0" in name:
                 raise InvalidQuestion(f"{what} {name[:64]!r} is not a name")
 
@@ -72,8 +75,19 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampled:
+    """A frame that its device sent: the id of the sample, and the SHA-256 of the frame in hexadecimal digits."""
+
+    id: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
-    """A result with its names. `captured_us` is by the device's clock, `received_ms` by the cloud's."""
+    """A result with its names. `captured_us` is by the device's clock, `received_ms` by the cloud's.
+
+    sample: its frame, None: the device sent no sample of it, or not yet.
+    """
 
     device: str
     epoch: int
@@ -82,11 +96,13 @@ class Found:
     frame: int
     model: str
     version: int
+    slot: str
     label: int
     confidence: float
     latency_us: int
     captured_us: int
     received_ms: int
+    sample: Sampled | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +127,7 @@ class Group(Enum):
     DEVICE = "device"
     VERSION = "version"
     LABEL = "label"
+    SLOT = "slot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,40 +147,25 @@ class Account:
     latency_us: float | None = None
     latencies: Sequence[int] = ()
     confidences: Sequence[int] = ()
+    slot: str | None = None
 
 
 def as_cursor(place: Place) -> str:
     """A place as an opaque word for URLs."""
-    numbers = json.dumps([place.received_ms, place.stream, place.seq]).encode()
-    return base64.urlsafe_b64encode(numbers).decode().rstrip("=")
+    return cursors.as_cursor((place.received_ms, place.stream, place.seq))
 
 
 def from_cursor(cursor: str) -> Place:
     """The place that a word stands for. Raises InvalidQuestion."""
     try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        numbers = json.loads(base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True))
-    except (ValueError, RecursionError) as error:
-        raise InvalidQuestion(_NO_CURSOR.format(cursor[:64])) from error
-    if not (isinstance(numbers, list) and len(numbers) == 3 and _is_place(*numbers)):  # noqa: PLR2004 - a key
-        raise InvalidQuestion(_NO_CURSOR.format(cursor[:64]))
-    return Place(*numbers)
-
-
-_NO_CURSOR = "cursor {!r} is none that a page ended with: ask for the first page, without one"
+        return Place(*cursors.from_cursor(cursor, (LARGEST, LARGEST_ID, LARGEST)))
+    except ValueError as error:
+        raise InvalidQuestion(str(error)) from error
 
 
 def is_position(stream: object, seq: object) -> bool:
     """Whether both fit into their columns."""
-    return _is_below(_LARGEST_ID, stream) and _is_below(_LARGEST, seq)
-
-
-def _is_place(received_ms: object, stream: object, seq: object) -> bool:
-    return _is_below(_LARGEST, received_ms) and is_position(stream, seq)
-
-
-def _is_below(bound: int, number: object) -> bool:
-    return type(number) is int and 0 <= number < bound
+    return cursors.is_below(LARGEST_ID, stream) and cursors.is_below(LARGEST, seq)
 
 
 def latency_quantile_us(counts: Sequence[int], q: float) -> float | None:

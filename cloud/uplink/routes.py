@@ -1,18 +1,16 @@
-"""Results over HTTP: truths in, summary and quarantine out."""
+"""Results over HTTP: truths in, summary and audit out."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, HTTPException, Path, Query, Response
+from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, Field
 
-from cloud.uplink.entities import InvalidTruths, Quarantined, SeveralModels, Summary
+from cloud.uplink.entities import InvalidTruths, Kind, SeveralModels, Summary
 from cloud.uplink.rules import LAST_SEQ, MAX_LABEL, MAX_TRUTHS
 from cloud.uplink.service import Ingest
-
-MAX_ID = 2**31 - 1
 
 
 class Truths(BaseModel):
@@ -47,23 +45,10 @@ def router(ingest: Ingest) -> APIRouter:
         except SeveralModels as error:
             raise HTTPException(422, f"{error} (?model=NAME)") from error
 
-    @routes.get("/quarantine")
-    def get_quarantine(limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[dict[str, Any]]:
-        """Batches that could not be stored as results, newest first, with the reasons."""
-        return [quarantined_json(one) for one in ingest.quarantined(limit)]
-
-    @routes.get("/quarantine/{number}/payload", response_class=Response)
-    def get_payload(number: Annotated[int, Path(ge=1, le=MAX_ID)]) -> Response:
-        """The bytes of a batch in quarantine, as they came."""
-        payload = ingest.quarantined_payload(number)
-        if payload is None:
-            raise HTTPException(404, f"there is no batch {number} in quarantine")
-        return Response(payload, media_type="application/octet-stream")
-
-    @routes.get("/audit/results")
-    def get_audit() -> list[dict[str, Any]]:
+    @routes.get("/audit/{kind}")
+    def get_audit(kind: Literal["results", "events", "telemetry"]) -> list[dict[str, Any]]:
         """By device, what it sent by its own numbers, and what the database holds of it. Reads every row."""
-        return [asdict(one) for one in ingest.audit()]
+        return [asdict(one) for one in ingest.audit(Kind[kind.upper()])]
 
     return routes
 
@@ -82,18 +67,4 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "model": summary.model,
         "accuracy": {str(version): share for version, share in summary.accuracy.items()},
         "results_per_version": {str(version): count for version, count in summary.results_per_version.items()},
-    }
-
-
-def quarantined_json(one: Quarantined) -> dict[str, Any]:
-    """`epoch` and `first_seq` as strings: they may exceed what a JSON reader holds exactly."""
-    return {
-        "id": one.id,
-        "device": one.device,
-        "epoch": str(one.epoch),
-        "first_seq": str(one.first_seq),
-        "count": one.count,
-        "reason": one.reason,
-        "bytes": one.size,
-        "received_ms": one.received_ms,
     }

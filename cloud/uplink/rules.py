@@ -1,4 +1,4 @@
-"""What is new in a batch, and whether it can be stored as results. Pure.
+"""What is new in a batch of any kind, and whether it can be stored as results. Pure.
 
 Exactly once rests on two numbers. The *watermark* of a stream is read and moved in the transaction that writes the
 rows, so what it covers is never written again, whoever sends it again. A gap above the watermark is legal, since a
@@ -13,9 +13,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from cloud.foundation.clocks import AHEAD_MS, EARLIEST_MS
 from cloud.uplink.entities import (
     DAY_MS,
     MAX_BATCH_BYTES,
+    Aside,
     Fate,
     InvalidTruths,
     KnownVersion,
@@ -26,16 +28,14 @@ from cloud.uplink.entities import (
     VersionSummary,
 )
 from protos.kit.columns import Malformed, Results, decode
-from protos.topics import MAX_BATCH_ROWS, NAME, checked_name
+from protos.topics import MAX_GRPC_BYTES, NAME, checked_name
 
 LAST_SEQ = 2**62
+MOST_ROWS = MAX_GRPC_BYTES // 16
+"""A message has no room for more: a batch that says so has no numbers that can be believed."""
 DAYS_AHEAD = 3
 MAX_TRUTHS = 100_000
 MAX_LABEL = 2**16 - 1
-AHEAD_MS = 300_000
-"""A device's clock may be so far ahead of ours, or of another server's."""
-EARLIEST_MS = 1_767_225_600_000
-"""2026-01-01: there was no device of ours before, so a clock that shows less was never set."""
 BURST_S = 2.0
 """What a device did not send for so long it may send at once."""
 
@@ -43,8 +43,8 @@ BURST_S = 2.0
 def place(stream: StreamState, batch: ReceivedBatch, unreadable: str = "") -> tuple[StreamState, Placement]:
     """The stream after a batch, and which of its rows to store. The watermark never moves back.
 
-    `unreadable` says why the batch cannot be stored as results (empty: it can): what is new of it is set aside, once,
-    and the watermark passes it. Numbers that are no sequence numbers are set aside too, and move nothing.
+    `unreadable` says why the batch cannot be stored (empty: it can): what is new of it is set aside, once, and the
+    watermark passes it. Numbers that are no sequence numbers are set aside too, and move nothing.
     """
     if not _numbered(batch):
         reason = f"first_seq {batch.first_seq} with count {batch.count} is no run of sequence numbers"
@@ -64,20 +64,38 @@ def place(stream: StreamState, batch: ReceivedBatch, unreadable: str = "") -> tu
     return after, Placement(Fate.STORED, skip=skip)
 
 
+def take_back(stream: StreamState, aside: Aside, unreadable: str = "") -> tuple[StreamState, str]:
+    """The stream once rows that were set aside are stored, and why they cannot be (empty: they can).
+
+    The watermark has passed their numbers, and stays. `unreadable` says why their batch cannot be stored.
+    """
+    if unreadable:
+        return stream, unreadable
+    if not 0 < aside.first_seq <= aside.last_seq <= stream.watermark or aside.count > stream.set_aside:
+        return stream, f"first_seq {aside.first_seq} with count {aside.count} is no run of numbers that were set aside"
+    return replace(stream, set_aside=stream.set_aside - aside.count), ""
+
+
 def handed_in(batch: ReceivedBatch) -> int:
     """`previous` for the next batch of the same connection."""
     return max(batch.previous, batch.first_seq + batch.count - 1) if _numbered(batch) else batch.previous
 
 
 def _numbered(batch: ReceivedBatch) -> bool:
-    return 0 < batch.first_seq <= LAST_SEQ and 0 < batch.count <= MAX_BATCH_ROWS
+    """Too many rows are numbered all the same: they are set aside, and the watermark passes them."""
+    return 0 < batch.first_seq <= LAST_SEQ and 0 < batch.count <= MOST_ROWS
 
 
 def read(payload: bytes, count: int) -> Results:
     """The columns of a batch; raises Malformed with the reason if they are not `count` results."""
+    check_size(payload)
+    return decode(payload, count)
+
+
+def check_size(payload: bytes) -> None:
+    """Raises Malformed if no batch may have so many bytes, of whichever kind."""
     if len(payload) > MAX_BATCH_BYTES:
         raise Malformed(f"{len(payload)} bytes, a batch may have {MAX_BATCH_BYTES}")
-    return decode(payload, count)
 
 
 def complaint(results: Results, known: KnownVersion | None) -> str:
@@ -90,8 +108,9 @@ def complaint(results: Results, known: KnownVersion | None) -> str:
     highest = int(results.label.max())
     if highest >= known.classes:
         return f"label {highest}, but {says} has {known.classes} classes"
-    if not NAME.fullmatch(results.source):
-        return f"source {results.source[:64]!r} is not a name"
+    for what, name in (("source", results.source), ("slot", results.slot)):
+        if not NAME.fullmatch(name):
+            return f"{what} {name[:64]!r} is not a name"
     return ""
 
 

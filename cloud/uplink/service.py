@@ -2,56 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
+from cloud.foundation.arriving import Arrived
 from cloud.foundation.database import Database, Transaction
-from cloud.uplink import auditing, rules, store, store_aggregates, store_audit
+from cloud.uplink import auditing, rules, store, store_aggregates, store_audit, store_kinds, store_quarantine
 from cloud.uplink.aggregates import MINUTE_MS
 from cloud.uplink.clocks import Clocks
 from cloud.uplink.entities import (
     DAY_MS,
     Audited,
-    Block,
     Books,
     Fate,
-    KnownVersion,
+    Kind,
     Opened,
     Outcome,
-    Quarantined,
     ReceivedBatch,
     Summary,
 )
-from protos.kit.columns import Malformed, Results
+from cloud.uplink.reading import KnownVersions, Read, Reader, Takers
+from protos.kit.columns import Results
 
-KnownVersions = Callable[[bytes], KnownVersion | None]
-"""From a manifest's digest to the registered version it names; None: none."""
-
-_Arrived: TypeAlias = tuple[ReceivedBatch, Results | str]
-"""A batch with its columns, or with why they cannot be stored."""
+_Taken: TypeAlias = tuple[ReceivedBatch, Read]
 
 
 class Ingest:
     """Takes batches of many devices, and says what the database holds of them.
 
-    `commit` is for one thread at a time; everything else may be called from any.
+    `commit` is for one thread at a time; everything else may be called from any. takers: who keeps the rows of the
+    kinds besides results; what nobody keeps is not taken.
     """
 
-    def __init__(self, database: Database, known_version: KnownVersions) -> None:
+    def __init__(self, database: Database, known_version: KnownVersions, takers: Takers | None = None) -> None:
         self._database = database
-        self._known_version = known_version
+        self._takers = dict(takers or {})
+        self._reader = Reader(known_version, self._takers)
         self._clocks = Clocks()
         self._names = store.Names()
         self._days: frozenset[int] = frozenset()
 
-    def open(self, device: str, epoch: int) -> Opened:
-        """The stream of this life of the device's outbox, and how far it has come."""
+    @property
+    def kinds(self) -> frozenset[Kind]:
+        """What is taken."""
+        return frozenset({Kind.RESULTS, *self._takers})
+
+    def open(self, device: str, epoch: int, kind: Kind = Kind.RESULTS) -> Opened:
+        """The stream of this life of the device's outbox of a kind that is taken, and how far it has come."""
         with self._database.reading() as connection:
-            found = store.find_stream(connection, device, epoch)
+            found = store.find_stream(connection, device, kind, epoch)
         if found is None:
             with self._database.beside() as connection:
-                store.begin_stream(connection, device, epoch)
-                found = store.find_stream(connection, device, epoch)
+                store.begin_stream(connection, device, kind, epoch)
+                found = store.find_stream(connection, device, kind, epoch)
         assert found is not None, "begun and gone"
         return found
 
@@ -80,6 +84,16 @@ class Ingest:
                 return dropped
             dropped += gone
 
+    def expire_kind(self, kind: Kind, now_ms: int, days: int) -> int:
+        """Drop rows of a kind besides results that were received more than `days` whole days ago; returns how many."""
+        first_kept, dropped = rules.first_kept_day(now_ms, days) * DAY_MS, 0
+        while True:
+            with self._database.beside() as connection:
+                gone = store_kinds.expire(connection, self._takers[kind].table, first_kept)
+            if not gone:
+                return dropped
+            dropped += gone
+
     def expire_account(self, now_ms: int, days: int) -> int:
         """Drop the account of minutes more than `days` whole days ago; returns how many rows."""
         first_kept, dropped = rules.first_kept_day(now_ms, days) * DAY_MS // MINUTE_MS, 0
@@ -93,7 +107,7 @@ class Ingest:
     def expire_quarantine(self, now_ms: int, days: int) -> int:
         """Drop batches that were set aside more than `days` whole days ago; returns how many."""
         with self._database.beside() as connection:
-            return store.expire_quarantine(connection, rules.first_kept_day(now_ms, days) * DAY_MS)
+            return store_quarantine.expire(connection, rules.first_kept_day(now_ms, days) * DAY_MS)
 
     def truths(self, device: str, source: str, first_frame: int, labels: Sequence[int]) -> None:
         """Keep the right labels of frames first_frame, first_frame + 1, ...; the same again changes nothing.
@@ -122,34 +136,23 @@ class Ingest:
             results_per_version={v.version: v.results for v in versions},
         )
 
-    def audit(self) -> list[Audited]:
+    def audit(self, kind: Kind = Kind.RESULTS) -> list[Audited]:
         """By device, what it says it sent and what there is of it. Reads every row: for people, not often."""
         with self._database.reading() as connection:
-            facts, copies = store_audit.facts(connection), store_audit.copies(connection)
+            if kind is Kind.RESULTS:
+                facts, copies = store_audit.facts(connection), store_audit.copies(connection)
+            else:
+                facts, copies = store_audit.facts(connection, kind, self._takers[kind].table), {}
         return [auditing.audited(device, streams, copies.get(device, 0)) for device, streams in sorted(facts.items())]
 
-    def quarantined(self, limit: int) -> list[Quarantined]:
-        """The newest batches that could not be stored, newest first."""
-        with self._database.reading() as connection:
-            return store.quarantined(connection, limit)
-
-    def quarantined_payload(self, number: int) -> bytes | None:
-        """The bytes of a batch that was set aside, as they came; None: there is none of this number."""
-        with self._database.reading() as connection:
-            return store.quarantined_payload(connection, number)
-
-    def _read(self, batch: ReceivedBatch, now_ms: int) -> Results | str:
-        """The batch's columns, or why they cannot be stored. Outside of the transaction: it holds a lock."""
+    def _read(self, batch: ReceivedBatch, now_ms: int) -> Read:
+        """The batch's rows, or why they cannot be stored."""
         if batch.books is not None:
             return ""
-        try:
-            results = rules.read(batch.payload, batch.count)
-        except Malformed as error:
-            return str(error)
-        if problem := rules.complaint(results, self._known_version(results.manifest)):
-            return problem
-        self._clocks.note(batch.device, results, now_ms)
-        return results
+        read = self._reader.read(batch.kind, batch.payload, batch.count)
+        if isinstance(read, Results):
+            self._clocks.note(batch.device, read, now_ms)
+        return read
 
     def _make_days(self, now_ms: int) -> None:
         days = frozenset(rules.days_to_make(now_ms))
@@ -158,7 +161,7 @@ class Ingest:
                 store.make_days(connection, sorted(days))
             self._days = days
 
-    def _learn_names(self, arrived: Sequence[_Arrived]) -> None:
+    def _learn_names(self, arrived: Sequence[_Taken]) -> None:
         read = [(batch.device, results) for batch, results in arrived if isinstance(results, Results)]
         if all(self._names.knows(device, results) for device, results in read):
             return
@@ -166,10 +169,11 @@ class Ingest:
             names = self._names.learn(connection, read)
         self._names = names
 
-    def _write(self, connection: Transaction, arrived: Sequence[_Arrived], now_ms: int) -> list[Outcome]:
+    def _write(self, connection: Transaction, arrived: Sequence[_Taken], now_ms: int) -> list[Outcome]:
         """Rows, quarantine and watermarks of one transaction."""
         before = store.lock(connection, (batch.stream for batch, _ in arrived))
         states, outcomes, blocks = dict(before), [], []
+        rows: dict[Kind, list[Arrived[Any]]] = defaultdict(list)
         said: dict[int, Books] = {}
         for batch, reading in arrived:
             state = states.get(batch.stream)
@@ -183,17 +187,18 @@ class Ingest:
             unreadable = reading if isinstance(reading, str) else ""
             states[batch.stream], placement = rules.place(state, batch, unreadable)
             if placement.fate is Fate.STORED and isinstance(reading, Results):
-                blocks.append(self._block(batch, reading, placement.skip))
+                new = reading.without_first(placement.skip)
+                blocks.append(self._names.block(batch.stream, batch.device, batch.first_seq + placement.skip, new))
+            elif placement.fate is Fate.STORED and isinstance(reading, list):
+                first_seq = batch.first_seq + placement.skip
+                rows[batch.kind].append(Arrived(batch.device, batch.stream, first_seq, reading[placement.skip :]))
             elif placement.fate is Fate.QUARANTINED:
-                store.set_aside(connection, batch, placement, now_ms)
+                store_quarantine.set_aside(connection, batch, placement, now_ms)
             outcomes.append(Outcome(placement.fate, states[batch.stream].watermark, placement.reason))
         moved = {stream: state for stream, state in states.items() if state != before[stream]}
         store.write(connection, blocks, moved, now_ms)
+        for kind, of_kind in sorted(rows.items()):
+            self._takers[kind].write(connection, of_kind, now_ms)
         if said:
             store_audit.note(connection, said, now_ms)
         return outcomes
-
-    def _block(self, batch: ReceivedBatch, read: Results, skip: int) -> Block:
-        source = self._names.sources[batch.device, read.source]
-        version = self._names.versions[read.manifest]
-        return Block(batch.stream, batch.first_seq + skip, source, version, read.without_first(skip))

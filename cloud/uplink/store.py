@@ -1,4 +1,4 @@
-"""The uplink's SQL: streams, names, quarantine, truths, and the account of results.
+"""The uplink's SQL: streams, names, truths, and the account of results.
 
 What is written of results, and dropped, differs by database: `store_sqlite.py`, `store_postgresql.py`.
 """
@@ -9,27 +9,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sqlalchemy import Connection, case, delete, exists, func, select
+from sqlalchemy import Connection, case, exists, func, select
 
 from cloud.uplink import store_aggregates, store_audit, store_postgresql, store_sqlite
 from cloud.uplink.aggregates import added
 from cloud.uplink.entities import (
     Block,
     Counts,
+    Kind,
     Opened,
-    Placement,
-    Quarantined,
-    ReceivedBatch,
     StreamState,
     VersionSummary,
 )
 from cloud.uplink.inserting import insert_new
 from cloud.uplink.summing import total
-from cloud.uplink.tables import quarantine, results, sources, streams, truths, versions
+from cloud.uplink.tables import OF_RESULTS, quarantine, results, sources, streams, truths, versions
 from protos.kit.columns import Results
 
 
-class _Kind(Protocol):
+class _Dialect(Protocol):
     """What each kind of database does its own way."""
 
     def lock(self, connection: Connection, ids: Iterable[int]) -> dict[int, StreamState]: ...
@@ -40,19 +38,19 @@ class _Kind(Protocol):
     def expire(self, connection: Connection, before_day: int) -> int: ...
 
 
-_KINDS: Mapping[str, _Kind] = {"sqlite": store_sqlite, "postgresql": store_postgresql}
+_DIALECTS: Mapping[str, _Dialect] = {"sqlite": store_sqlite, "postgresql": store_postgresql}
 
 
 @dataclass
 class Names:
-    """Integer names of sources and model versions, remembered. They are committed before a row refers to them."""
+    """Integer names of sources and of versions in a slot. They are committed before a row refers to them."""
 
     sources: dict[tuple[str, str], int] = field(default_factory=dict)
-    versions: dict[bytes, int] = field(default_factory=dict)
+    versions: dict[tuple[bytes, str], int] = field(default_factory=dict)
 
     def knows(self, device: str, read: Results) -> bool:
         """Whether the rows of a batch can be written."""
-        return (device, read.source) in self.sources and read.manifest in self.versions
+        return (device, read.source) in self.sources and (read.manifest, read.slot) in self.versions
 
     def learn(self, connection: Connection, arrived: Iterable[tuple[str, Results]]) -> Names:
         """These names and those of more batches, given now if they are new; to be used once that is committed."""
@@ -60,78 +58,49 @@ class Names:
         for device, read in arrived:
             if (device, read.source) not in known.sources:
                 known.sources[device, read.source] = source_id(connection, device, read.source)
-            if read.manifest not in known.versions:
-                known.versions[read.manifest] = _version_id(connection, read)
+            if (read.manifest, read.slot) not in known.versions:
+                known.versions[read.manifest, read.slot] = _version_id(connection, read)
         return known
+
+    def block(self, stream: int, device: str, first_seq: int, read: Results) -> Block:
+        """Rows under these numbers, with names that are known."""
+        version = self.versions[read.manifest, read.slot]
+        return Block(stream, first_seq, self.sources[device, read.source], version, read)
 
 
 def lock(connection: Connection, ids: Iterable[int]) -> dict[int, StreamState]:
     """The streams' states, which no other transaction changes until this one ends. Unknown ids are left out."""
-    return _kind(connection).lock(connection, ids)
+    return _dialect(connection).lock(connection, ids)
 
 
 def write(connection: Connection, blocks: Sequence[Block], moved: Mapping[int, StreamState], now_ms: int) -> None:
     """Add the blocks' rows, received at `now_ms`, to the results and their account; move locked streams."""
-    _kind(connection).write(connection, blocks, moved, now_ms)
+    _dialect(connection).write(connection, blocks, moved, now_ms)
     if any(len(block.results) for block in blocks):
         store_aggregates.keep(connection, added(blocks, now_ms))
 
 
 def make_days(connection: Connection, days: Iterable[int]) -> None:
     """Make room for what is received on these days, counted from 1970. The transaction must be the only writer."""
-    _kind(connection).make_days(connection, days)
+    _dialect(connection).make_days(connection, days)
 
 
 def expire(connection: Connection, before_day: int) -> int:
     """Drop some of the results received before a day, with their truths; returns how many, 0: there are no more."""
-    return _kind(connection).expire(connection, before_day)
+    return _dialect(connection).expire(connection, before_day)
 
 
-def find_stream(connection: Connection, device: str, epoch: int) -> Opened | None:
-    """The stream of one life of a device's outbox, if it has begun."""
-    wanted = select(streams.c.id, streams.c.watermark).where(streams.c.device == device, streams.c.epoch == epoch)
+def find_stream(connection: Connection, device: str, kind: Kind, epoch: int) -> Opened | None:
+    """The stream of one life of a device's outbox of this kind, if it has begun."""
+    s = streams.c
+    wanted = select(s.id, s.watermark).where(s.device == device, s.kind == kind, s.epoch == epoch)
     found = connection.execute(wanted).one_or_none()
     return Opened(found.id, found.watermark) if found else None
 
 
-def begin_stream(connection: Connection, device: str, epoch: int) -> None:
+def begin_stream(connection: Connection, device: str, kind: Kind, epoch: int) -> None:
     """Begin a stream at watermark 0, if it has not begun."""
-    insert_new(connection, streams, ("device", "epoch"), [(device, epoch)])
-
-
-def quarantined(connection: Connection, limit: int) -> list[Quarantined]:
-    """The newest batches set aside, newest first."""
-    q = quarantine.c
-    wanted = (
-        select(
-            q.id,
-            streams.c.device,
-            streams.c.epoch,
-            q.first_seq,
-            q.count,
-            q.reason,
-            func.length(q.payload).label("size"),
-            q.received_ms,
-        )
-        .join_from(quarantine, streams)
-        .order_by(q.id.desc())
-        .limit(limit)
-    )
-    return [
-        Quarantined(r.id, r.device, r.epoch, int(r.first_seq), r[4], r.reason, r.size, r.received_ms)
-        for r in connection.execute(wanted)
-    ]
-
-
-def quarantined_payload(connection: Connection, number: int) -> bytes | None:
-    """The bytes of a batch that was set aside; None: there is none of this number."""
-    found = connection.execute(select(quarantine.c.payload).where(quarantine.c.id == number)).scalar_one_or_none()
-    return None if found is None else bytes(found)
-
-
-def expire_quarantine(connection: Connection, before_ms: int) -> int:
-    """Drop what was set aside before this time; returns how many batches."""
-    return connection.execute(delete(quarantine).where(quarantine.c.received_ms < before_ms)).rowcount
+    insert_new(connection, streams, ("device", "kind", "epoch"), [(device, int(kind), epoch)])
 
 
 def source_id(connection: Connection, device: str, source: str) -> int:
@@ -139,14 +108,6 @@ def source_id(connection: Connection, device: str, source: str) -> int:
     insert_new(connection, sources, ("device", "source"), [(device, source)])
     wanted = select(sources.c.id).where(sources.c.device == device, sources.c.source == source)
     return int(connection.execute(wanted).scalar_one())
-
-
-def set_aside(connection: Connection, batch: ReceivedBatch, placed: Placement, now_ms: int) -> None:
-    """Keep a batch's bytes in quarantine, under the numbers that are new. The same batch again changes nothing."""
-    names = ("stream", "first_seq", "count", "reason", "payload", "received_ms")
-    first_seq, count = str(batch.first_seq + placed.skip), batch.count - placed.skip
-    row = (batch.stream, first_seq, count, placed.reason, batch.payload, now_ms)
-    insert_new(connection, quarantine, names, [row])
 
 
 def add_truths(connection: Connection, source: int, first_frame: int, labels: Sequence[int]) -> None:
@@ -163,8 +124,8 @@ def counts(connection: Connection) -> Counts:
         stored=_number(connection, select(func.count()).select_from(truths).where(answered)),
         duplicated=_number(connection, select(func.coalesce(func.sum(store_audit.repeated().subquery().c.extra), 0))),
         results_total=_number(connection, select(func.count()).select_from(results)),
-        quarantined=_number(connection, select(func.count()).select_from(quarantine)),
-        skipped=_number(connection, select(total(streams.c.skipped))),
+        quarantined=_number(connection, select(func.count()).select_from(quarantine).join(streams).where(OF_RESULTS)),
+        skipped=_number(connection, select(total(streams.c.skipped)).where(OF_RESULTS)),
     )
 
 
@@ -186,13 +147,15 @@ def by_version(connection: Connection) -> list[VersionSummary]:
     ]
 
 
-def _kind(connection: Connection) -> _Kind:
-    return _KINDS[connection.dialect.name]
+def _dialect(connection: Connection) -> _Dialect:
+    return _DIALECTS[connection.dialect.name]
 
 
 def _version_id(connection: Connection, read: Results) -> int:
-    insert_new(connection, versions, ("manifest", "model", "version"), [(read.manifest, read.model, read.version)])
-    return _number(connection, select(versions.c.id).where(versions.c.manifest == read.manifest))
+    names = ("manifest", "model", "version", "slot")
+    insert_new(connection, versions, names, [(read.manifest, read.model, read.version, read.slot)])
+    wanted = select(versions.c.id).where(versions.c.manifest == read.manifest, versions.c.slot == read.slot)
+    return _number(connection, wanted)
 
 
 def _number(connection: Connection, query: object) -> int:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import Connection, and_, delete, func, literal, select
+from sqlalchemy import Connection, and_, delete, func, literal, select, update
 
-from cloud.uplink.consuming import Consumer, Lag
+from cloud.uplink.consuming import Consumer, Lag, Returned
 from cloud.uplink.inserting import insert, insert_new
 from cloud.uplink.questions import Row
 from cloud.uplink.store_queries import ROW
 from cloud.uplink.summing import total
-from cloud.uplink.tables import consumers, positions, results, streams
+from cloud.uplink.tables import OF_RESULTS, consumers, positions, results, returns, streams
 
 _FORWARD = (
     "ON CONFLICT (consumer, stream) DO UPDATE SET seq = excluded.seq, acknowledged_ms = excluded.acknowledged_ms "
@@ -40,7 +40,8 @@ def hold(connection: Connection, name: str) -> bool:
 
 def pass_all(connection: Connection, name: str, now_ms: int) -> None:
     """Put a new consumer behind everything that is stored."""
-    now = select(literal(name), streams.c.id, streams.c.watermark, literal(now_ms)).where(streams.c.watermark > 0)
+    now = select(literal(name), streams.c.id, streams.c.watermark, literal(now_ms))
+    now = now.where(streams.c.watermark > 0, OF_RESULTS)
     connection.execute(positions.insert().from_select(list(positions.c), now))
 
 
@@ -49,15 +50,17 @@ def remove(connection: Connection, name: str) -> None:
     # The consumer goes first: this waits for whoever moves its positions now, so that none is left for its successor.
     connection.execute(delete(consumers).where(consumers.c.name == name))
     connection.execute(delete(positions).where(positions.c.consumer == name))
+    connection.execute(delete(returns).where(returns.c.consumer == name))
 
 
 def every(connection: Connection) -> list[Consumer]:
     """All consumers, by name."""
-    behind = total(streams.c.watermark - _seq)
+    back = select(total(returns.c.last_seq - returns.c.seq)).where(returns.c.consumer == consumers.c.name)
+    behind = total(streams.c.watermark - _seq) + back.scalar_subquery()
     here = and_(positions.c.consumer == consumers.c.name, positions.c.stream == streams.c.id)
     wanted = (
         select(consumers.c.name, consumers.c.created_ms, behind)
-        .select_from(consumers.outerjoin(streams, literal(value=True)).outerjoin(positions, here))
+        .select_from(consumers.outerjoin(streams, OF_RESULTS).outerjoin(positions, here))
         .group_by(consumers.c.name, consumers.c.created_ms)
         .order_by(consumers.c.name)
     )
@@ -70,7 +73,7 @@ def lagging(connection: Connection, name: str, limit: int) -> list[Lag]:
     wanted = (
         select(streams.c.id, _seq, streams.c.watermark)
         .outerjoin_from(streams, positions, here)
-        .where(streams.c.watermark > _seq)
+        .where(streams.c.watermark > _seq, OF_RESULTS)
         .order_by(func.coalesce(positions.c.acknowledged_ms, 0), streams.c.id)
         .limit(limit)
     )
@@ -84,9 +87,34 @@ def behind(connection: Connection, lag: Lag, limit: int) -> list[Row]:
     return [Row(*row) for row in connection.execute(wanted.order_by(r.seq).limit(limit))]
 
 
+def give_back(connection: Connection, stream: int, first_seq: int, last_seq: int) -> None:
+    """Hand results that are stored late to every consumer that there is, whether it has passed their numbers or not.
+
+    One that has not may be reading just now, and will acknowledge what it read before they were there.
+    """
+    new = select(consumers.c.name, literal(stream), literal(first_seq), literal(first_seq - 1), literal(last_seq))
+    connection.execute(returns.insert().from_select(list(returns.c), new))
+
+
+def returned(connection: Connection, name: str, limit: int) -> list[Returned]:
+    """What was stored late and the consumer has not had, in the order of its numbers."""
+    t = returns.c
+    wanted = select(t.stream, t.first_seq, t.seq, t.last_seq).where(t.consumer == name)
+    return [Returned(*row) for row in connection.execute(wanted.order_by(t.stream, t.first_seq).limit(limit))]
+
+
+def move_returned(connection: Connection, name: str, to: Mapping[tuple[int, int], int]) -> None:
+    """Go on behind these numbers of what was stored late, never back; what is done is forgotten."""
+    t = returns.c
+    for (stream, first_seq), seq in sorted(to.items()):
+        one = (t.consumer == name) & (t.stream == stream) & (t.first_seq == first_seq)
+        connection.execute(update(returns).where(one, t.seq < seq).values(seq=seq))
+        connection.execute(delete(returns).where(one, t.seq >= t.last_seq))
+
+
 def watermarks(connection: Connection, ids: Iterable[int]) -> dict[int, int]:
-    """How far these streams have come."""
-    wanted = select(streams.c.id, streams.c.watermark).where(streams.c.id.in_(list(ids)))
+    """How far these streams have come, as far as they are of results."""
+    wanted = select(streams.c.id, streams.c.watermark).where(streams.c.id.in_(list(ids)), OF_RESULTS)
     return {row.id: row.watermark for row in connection.execute(wanted)}
 
 

@@ -15,7 +15,16 @@ from sqlalchemy.exc import OperationalError
 
 from cloud.uplink.aggregates import CONFIDENCES, LATENCIES, MINUTE_MS
 from cloud.uplink.questions import Account, Bucket, Found, Group, InvalidQuestion, Place, Row, Which
-from cloud.uplink.tables import result_minute_labels, result_minutes, results, sources, streams, versions
+from cloud.uplink.sampled import SamplesOf
+from cloud.uplink.tables import (  # fmt: skip
+    OF_RESULTS,
+    result_minute_labels,
+    result_minutes,
+    results,
+    sources,
+    streams,
+    versions,
+)
 
 PATIENCE_S = 20
 _STEPS = 10_000
@@ -32,7 +41,10 @@ ROW = [r[field.name] for field in fields(Row)]
 _NAMED = {
     "stream": (select(streams.c.id, streams.c.device, streams.c.epoch), ("device", "epoch")),
     "source": (select(sources.c.id, sources.c.source), ("source",)),
-    "version": (select(versions.c.id, versions.c.model, versions.c.version), ("model", "version")),
+    "version": (
+        select(versions.c.id, versions.c.model, versions.c.version, versions.c.slot),
+        ("model", "version", "slot"),
+    ),
 }
 """What a result's integers stand for."""
 
@@ -59,9 +71,12 @@ def bounded(connection: Connection) -> Iterator[None]:
 
 
 def page(connection: Connection, which: Which, after: Place | None, limit: int) -> list[Row]:
-    """At most `limit` results behind `after`, newest first: of one device in its own order, else by their receipt."""
+    """At most `limit` results behind `after`, newest first: of one device in its own order, else by their receipt.
+
+    A frame has few: they are found by its number, then put in order.
+    """
     wanted = select(*ROW).where(*_conditions(which))
-    if which.device is None:
+    if which.device is None or which.frame is not None:
         return _by_time(connection, wanted, after, limit)
     return _by_stream(connection, wanted, which.device, after, limit)
 
@@ -77,7 +92,7 @@ def _by_time(connection: Connection, wanted: Select[Any], after: Place | None, l
 
 def _by_stream(connection: Connection, wanted: Select[Any], device: str, after: Place | None, limit: int) -> list[Row]:
     """Stream by stream, each along its key: however many results others have, they are not looked at."""
-    ids = select(streams.c.id).where(streams.c.device == device).order_by(streams.c.id.desc())
+    ids = select(streams.c.id).where(streams.c.device == device, OF_RESULTS).order_by(streams.c.id.desc())
     found: list[Row] = []
     for stream in connection.execute(ids).scalars().all():
         if after is not None and stream > after.stream:
@@ -91,14 +106,11 @@ def _by_stream(connection: Connection, wanted: Select[Any], device: str, after: 
     return found
 
 
-def named(connection: Connection, rows: Sequence[Row]) -> list[Found]:
-    """The rows with the names of their devices, sources and versions."""
-    device_of = _names(
-        connection, select(streams.c.id, streams.c.device, streams.c.epoch), {one.stream for one in rows}
-    )
-    source_of = _names(connection, select(sources.c.id, sources.c.source), {one.source for one in rows})
-    version_of = _names(
-        connection, select(versions.c.id, versions.c.model, versions.c.version), {one.version for one in rows}
+def named(connection: Connection, rows: Sequence[Row], samples_of: SamplesOf) -> list[Found]:
+    """The rows with the names of their devices, sources and versions, and their samples."""
+    sample_of = samples_of(connection, {(one.source, one.frame) for one in rows})
+    device_of, source_of, version_of = (
+        _names(connection, wanted, {getattr(one, integers) for one in rows}) for integers, (wanted, _) in _NAMED.items()
     )
     return [
         Found(
@@ -109,20 +121,25 @@ def named(connection: Connection, rows: Sequence[Row]) -> list[Found]:
             frame=one.frame,
             model=version_of[one.version][1],
             version=version_of[one.version][2],
+            slot=version_of[one.version][3],
             label=one.label,
             confidence=_as_said(one.confidence),
             latency_us=one.latency_us,
             captured_us=one.captured_us,
             received_ms=one.received_ms,
+            sample=sample_of.get((one.source, one.frame)),
         )
         for one in rows
     ]
 
 
-def chunks(connection: Connection, which: Which, rows: int) -> Iterator[dict[str, Sequence[Any]]]:
+def chunks(
+    connection: Connection, which: Which, rows: int, samples_of: SamplesOf
+) -> Iterator[dict[str, Sequence[Any]]]:
     """All results that are meant, in the order of their receipt, as columns of at most so many rows.
 
-    The columns are those of `Found`. They come as they are read: memory holds one chunk, however many there are.
+    The columns are those of `Found`, `sample` its id beside `sample_digest`. They come as they are read: memory holds
+    one chunk, however many there are.
     """
     wanted = select(*ROW).where(*_conditions(which)).order_by(r.received_ms)
     if which.device is not None:
@@ -133,6 +150,11 @@ def chunks(connection: Connection, which: Which, rows: int) -> Iterator[dict[str
         columns: dict[str, Sequence[Any]] = dict(
             zip((column.name for column in ROW), zip(*chunk, strict=True), strict=True)
         )
+        frames = list(zip(columns["source"], columns["frame"], strict=True))
+        sample_of = samples_of(connection, set(frames))
+        samples = [sample_of.get(frame) for frame in frames]
+        columns["sample"] = [one and one.id for one in samples]
+        columns["sample_digest"] = [one and one.digest for one in samples]
         yield names.given_to(columns)
 
 
@@ -169,6 +191,8 @@ def account(
         told["device"] = sources.c.device
     if Group.VERSION in groups:
         told |= {"model": versions.c.model, "version": versions.c.version}
+    if Group.SLOT in groups:
+        told["slot"] = versions.c.slot
     if Group.LABEL in groups:
         told["label"] = t.label
     sums = [column.name for column in t if not column.primary_key]
@@ -194,6 +218,7 @@ def _account(value: RowMapping, bucket: Bucket) -> Account:
         device=value.get("device"),
         model=value.get("model"),
         version=value.get("version"),
+        slot=value.get("slot"),
         label=value.get("label"),
         results=count,
         confidence=value["sum_confidence"] / count,
@@ -206,8 +231,10 @@ def _account(value: RowMapping, bucket: Bucket) -> Account:
 def _conditions(which: Which) -> Iterator[ColumnElement[bool]]:
     if which.source is not None:
         yield r.source.in_(select(sources.c.id).where(*_names_asked(Which(which.device, which.source))))
-    if which.model is not None or which.version is not None:
-        yield r.version.in_(select(versions.c.id).where(*_names_asked(Which(model=which.model, version=which.version))))
+    if (answered := Which(model=which.model, version=which.version, slot=which.slot)) != Which():
+        yield r.version.in_(select(versions.c.id).where(*_names_asked(answered)))
+    if which.frame is not None:
+        yield r.frame == which.frame
     if which.label is not None:
         yield r.label == which.label
     if which.from_ms is not None:
@@ -240,6 +267,8 @@ def _names_asked(which: Which) -> Iterator[ColumnElement[bool]]:
         yield versions.c.model == which.model
     if which.version is not None:
         yield versions.c.version == which.version
+    if which.slot is not None:
+        yield versions.c.slot == which.slot
 
 
 def _minutes_asked(which: Which, minute: ColumnElement[int]) -> Iterator[ColumnElement[bool]]:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 
 from cloud.uplink.entities import DAY_MS, Block, StreamState
 from cloud.uplink.inserting import Row, insert
-from cloud.uplink.tables import results, streams, truths
+from cloud.uplink.tables import OF_RESULTS, results, streams, truths
 
 SLICE = 5_000
 
@@ -42,7 +42,7 @@ def expire(connection: Connection, before_day: int) -> int:
     Only a stream's oldest results are looked at: it receives them in the order of their numbers.
     """
     before_ms = before_day * DAY_MS
-    for stream in connection.execute(select(streams.c.id)).scalars():
+    for stream in connection.execute(select(streams.c.id).where(OF_RESULTS)).scalars():
         oldest = select(results.c.seq, results.c.source, results.c.frame, results.c.received_ms)
         oldest = oldest.where(results.c.stream == stream).order_by(results.c.seq).limit(SLICE)
         going = list(takewhile(lambda row: row.received_ms < before_ms, connection.execute(oldest)))

@@ -1,7 +1,8 @@
 """The uplink's tables: streams and their watermarks, results, their account by minute, quarantine, truths.
 
-A result row holds numbers only. Devices with their sources, and model versions, are named once in tables of their own;
-a row refers to them by integer, and its key (stream, seq) is what makes a second copy impossible.
+A result row holds numbers only. Devices with their sources, and model versions with the slot in which they answered,
+are named once in tables of their own; a row refers to them by integer, and its key (stream, seq) is what makes a second
+copy impossible.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     PrimaryKeyConstraint,
+    SmallInteger,
     String,
     Table,
     UniqueConstraint,
@@ -24,20 +26,26 @@ from sqlalchemy import (
 
 from cloud.foundation.database import metadata
 from cloud.uplink.aggregates import CONFIDENCES, LATENCIES
+from cloud.uplink.entities import Kind
+from protos.topics import DEFAULT_SLOT
 
 streams = Table(
     "streams",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("device", String, nullable=False),
+    Column("kind", SmallInteger, nullable=False, server_default=text("0")),  # entities.Kind
     Column("epoch", BigInteger, nullable=False),
     Column("watermark", BigInteger, nullable=False, server_default=text("0")),
     Column("skipped", BigInteger, nullable=False, server_default=text("0")),
     Column("set_aside", BigInteger, nullable=False, server_default=text("0")),
-    Column("expired", BigInteger, nullable=False, server_default=text("0")),  # results dropped by retention
-    UniqueConstraint("device", "epoch"),
+    Column("expired", BigInteger, nullable=False, server_default=text("0")),  # rows dropped by retention
+    UniqueConstraint("device", "kind", "epoch"),
     postgresql_with={"fillfactor": 50},  # each commit moves watermarks: the new row finds room beside the old
 )
+
+OF_RESULTS = streams.c.kind == Kind.RESULTS
+"""Which streams results come over: whoever speaks of results asks of no others."""
 
 sources = Table(
     "result_sources",
@@ -52,9 +60,11 @@ versions = Table(
     "result_versions",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("manifest", LargeBinary, nullable=False, unique=True),
+    Column("manifest", LargeBinary, nullable=False),
     Column("model", String, nullable=False),
     Column("version", BigInteger, nullable=False),
+    Column("slot", String, nullable=False, server_default=DEFAULT_SLOT),
+    UniqueConstraint("manifest", "slot"),
 )
 
 books = Table(
@@ -149,6 +159,18 @@ positions = Table(
     sqlite_with_rowid=False,
 )
 
+# What was stored behind the backs of consumers: they may have passed these numbers when there was nothing.
+returns = Table(
+    "consumer_returns",
+    metadata,
+    Column("consumer", String, primary_key=True),
+    Column("stream", Integer, primary_key=True, autoincrement=False),
+    Column("first_seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),  # acknowledged up to here
+    Column("last_seq", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 quarantine = Table(
     "quarantine",
     metadata,
@@ -159,5 +181,6 @@ quarantine = Table(
     Column("reason", String, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Column("received_ms", BigInteger, nullable=False),
+    Column("skip", BigInteger, nullable=False, server_default=text("0")),  # rows before first_seq that it has as well
     UniqueConstraint("stream", "first_seq"),
 )

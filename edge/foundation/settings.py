@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from edge.foundation import checked
 from edge.foundation.shares import Shares
-from protos.kit.link import Address, Mqtt
+from protos.kit.link import Mqtt
 from protos.kit.settings import SHOWN_DEFAULT, Labels
-from protos.topics import DEFAULT_SLOT, MAX_BATCH_ROWS, checked_name
+from protos.topics import DEFAULT_SLOT, MAX_BATCH_ROWS
 
-FRAMES_SOCKET = "frames.sock"
 TRUST_FILE = "trust.json"
-MAX_SOCKET_PATH_BYTES = 107
-"""Linux keeps a Unix socket's path in 108 bytes, the last one zero."""
-
 MEBIBYTE = 1024 * 1024
 
 
@@ -34,73 +29,6 @@ def _host_id() -> str:
     return id_of_host(socket.gethostname())
 
 
-def _checked_id(value: str) -> str:
-    return checked_name(value, "device id")
-
-
-def _checked_broker(value: str) -> str:
-    Address.parse(value)
-    return value
-
-
-def _checked_local_broker(value: str) -> str:
-    return _checked_broker(value) if value else ""
-
-
-def _checked_uplink(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise ValueError("not of the form host:port")
-    return value
-
-
-def _checked_monitor(value: str) -> str:
-    return _checked_uplink(value) if value else ""
-
-
-def _checked_api(value: str) -> str:
-    if value and not value.startswith(("http://", "https://")):
-        raise ValueError("an address of the API begins with http:// or https://")
-    return value.rstrip("/")
-
-
-def _checked_columns(value: str) -> str:
-    if value and not re.fullmatch(r"[1-9]\d{0,3}(,[1-9]\d{0,3})*", value):
-        raise ValueError("columns are numbers from 1, with commas between them: 2,3,4")
-    return value
-
-
-def _checked_webhook(value: str) -> str:
-    if value and not re.fullmatch(r"https?://[^/\s]\S*", value):
-        raise ValueError("an address begins with http:// or https:// and names a host")
-    return value
-
-
-def _checked_prefix(value: str) -> str:
-    if re.search(r"[+#\s]", value) or value.startswith("/") or value.endswith("/"):
-        raise ValueError("a prefix of topics has no + or #, and no / at its ends: it is usually homeassistant")
-    return value
-
-
-def _checked_camera(value: str) -> str:
-    if value and find_spec("cv2") is None:
-        raise ValueError("a camera needs OpenCV, which is not installed: pip install 'littoral[camera]'")
-    return value
-
-
-def _checked_dir(value: Path) -> Path:
-    path = value.expanduser()
-    if path.exists() and not path.is_dir():
-        raise ValueError("exists and is not a folder: name another one")
-    length = len(os.fsencode(path / FRAMES_SOCKET))
-    if length > MAX_SOCKET_PATH_BYTES:
-        raise ValueError(
-            f"the path of the socket {FRAMES_SOCKET} in it would have {length} bytes, the system allows "
-            f"{MAX_SOCKET_PATH_BYTES}: name a folder with a shorter path, or a relative one"
-        )
-    return path
-
-
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 Port = Annotated[int, Field(ge=0, lt=2**16)]
@@ -111,21 +39,21 @@ class EdgeSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LITTORAL_EDGE_", extra="forbid")
 
-    id: Annotated[str, AfterValidator(_checked_id)] = Field(
+    id: Annotated[str, AfterValidator(checked.device)] = Field(
         default_factory=_host_id,
         description="Name of this device, unique in the fleet; it names its topics and its rows.",
         json_schema_extra={SHOWN_DEFAULT: "the host's name"},
     )
-    dir: Annotated[Path, AfterValidator(_checked_dir)] = Field(
+    dir: Annotated[Path, AfterValidator(checked.folder)] = Field(
         default=Path("littoral-edge-data"),
         description="Folder with this device's key, models, outbox and socket; one agent a folder.",
     )
-    broker: Annotated[str, AfterValidator(_checked_broker)] = Field(
+    broker: Annotated[str, AfterValidator(checked.broker)] = Field(
         default="mqtt://127.0.0.1:1883",
         description="MQTT broker that brings models and takes reports, mqtt://[user:password@]host[:port].",
     )
     mqtt: Mqtt = Field(default="auto", description="Version of MQTT; auto: 5, or 3.1.1 if the broker lacks it.")
-    uplink: Annotated[str, AfterValidator(_checked_uplink)] = Field(
+    uplink: Annotated[str, AfterValidator(checked.uplink)] = Field(
         default="127.0.0.1:8081", description="host:port of the gRPC ingest that takes the results."
     )
     trust: Path = Field(
@@ -133,7 +61,7 @@ class EdgeSettings(BaseSettings):
         description="File with the keys from which this device's trust in its cloud begins (trust.json).",
         json_schema_extra={SHOWN_DEFAULT: "trust.json in dir"},
     )
-    api: Annotated[str, AfterValidator(_checked_api)] = Field(
+    api: Annotated[str, AfterValidator(checked.api)] = Field(
         default="",
         description="HTTP API of the cloud, asked for trust's metadata when the broker does not bring it; empty: none.",
     )
@@ -161,6 +89,14 @@ class EdgeSettings(BaseSettings):
     outbox_bytes: Annotated[int, Field(ge=MEBIBYTE)] = Field(
         default=256 * MEBIBYTE,
         description="Bytes of results kept while the cloud is away; beyond it the oldest are dropped and counted.",
+    )
+    events_bytes: Annotated[int, Field(ge=MEBIBYTE)] = Field(
+        default=4 * MEBIBYTE,
+        description="Bytes of events kept while the cloud is away; beyond it the oldest are dropped and counted.",
+    )
+    telemetry_bytes: Annotated[int, Field(ge=MEBIBYTE)] = Field(
+        default=4 * MEBIBYTE,
+        description="Bytes of telemetry kept while the cloud is away, for some two weeks; as above.",
     )
     samples_bytes: Annotated[int, Field(ge=0)] = Field(
         default=64 * MEBIBYTE,
@@ -193,14 +129,14 @@ class EdgeSettings(BaseSettings):
     sensor_hop: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Samples from the begin of one window to that of the next; 0: as many as a window has."
     )
-    sensor_columns: Annotated[str, AfterValidator(_checked_columns)] = Field(
+    sensor_columns: Annotated[str, AfterValidator(checked.columns)] = Field(
         default="", description="Which numbers of a line are the model's channels, as 2,3,4; empty: all."
     )
     sensor_baud: Annotated[int, Field(ge=0)] = Field(
         default=0, description="Rate of a serial port; 0: as it is set already."
     )
     sensor_slot: str = Field(default="", description="Slot whose model infers sensor's windows; empty: the main one.")
-    camera: Annotated[str, AfterValidator(_checked_camera)] = Field(
+    camera: Annotated[str, AfterValidator(checked.camera)] = Field(
         default="",
         description="Camera (0, /dev/video0, rtsp://...) or video file whose pictures are inferred; empty: none.",
     )
@@ -214,7 +150,7 @@ class EdgeSettings(BaseSettings):
         default=0.5,
         description="Longest wait, drawn by lot, before a model is fetched: a fleet does not begin all at once.",
     )
-    local_broker: Annotated[str, AfterValidator(_checked_local_broker)] = Field(
+    local_broker: Annotated[str, AfterValidator(checked.local_broker)] = Field(
         default="",
         description="MQTT broker on the device or beside it: frames_topic, results_topic, home_assistant; empty: none.",
     )
@@ -233,28 +169,32 @@ class EdgeSettings(BaseSettings):
         description="File that gets results as JSON lines, - for standard output.",
         json_schema_extra={SHOWN_DEFAULT: "none"},
     )
-    home_assistant: Annotated[str, AfterValidator(_checked_prefix)] = Field(
+    home_assistant: Annotated[str, AfterValidator(checked.prefix)] = Field(
         default="",
         description="Prefix of Home Assistant's MQTT discovery on local_broker, usually homeassistant; empty: none.",
     )
-    webhook: Annotated[str, AfterValidator(_checked_webhook)] = Field(
+    webhook: Annotated[str, AfterValidator(checked.webhook)] = Field(
         default="", description="Address that gets results as JSON by HTTP POST, http(s)://...; empty: none."
     )
     webhook_token: str = Field(
         default="", description="Secret that goes with them, as Authorization: Bearer; best by the environment."
     )
     webhook_timeout_s: Seconds = Field(default=10.0, description="Seconds that one POST may take.")
-    monitor: Annotated[str, AfterValidator(_checked_monitor)] = Field(
+    monitor: Annotated[str, AfterValidator(checked.monitor)] = Field(
         default="",
         description="host:port of a page with /metrics, /healthz and /readyz, such as 127.0.0.1:9464; empty: none.",
     )
     uplink_rate: Annotated[int, Field(ge=0)] = Field(
         default=0,
-        description="Most bytes a second that results are sent with, lest days offline fill the link; "
-        "telemetry goes first; 0: without limit.",
+        description="Most bytes a second that results are sent with, and what else waits, lest days offline fill the "
+        "link; what is new of events and telemetry goes first; 0: without limit.",
     )
     report_s: Seconds = Field(default=5.0, description="Seconds between two reports of the state when nothing changes.")
-    telemetry_s: Seconds = Field(default=1.0, description="Seconds that one telemetry message covers.")
+    telemetry_s: Seconds = Field(
+        default=10.0,
+        description="Seconds that one interval of telemetry covers, at least a minute while the cloud is away; each is "
+        "a write to the disk and a row in the cloud.",
+    )
     trial_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         default=1.0, description="Seconds that a new model must hold under load before it is committed."
     )

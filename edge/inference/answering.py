@@ -10,7 +10,12 @@ from edge.inference.entities import Blueprint, Cost, MicroBatch, Outcome
 
 
 class Answering(Protocol):
-    """A model at work: it answers micro-batches one after the other, in the order in which it got them."""
+    """A model at work: it answers micro-batches one after the other, in the order in which it got them.
+
+    on_lost: called with why its process ended, when nobody had ordered that, or could not be started again.
+    """
+
+    on_lost: Callable[[str], None]
 
     @property
     def blueprint(self) -> Blueprint:

@@ -21,6 +21,7 @@ from edge.foundation.threads import finished
 from edge.inference.bookmark import Bookmark, Notes, Place
 from edge.inference.entities import Blueprint, FrameRun, Overload, SourceBusy
 from edge.inference.fitting import fitting, picture_shape
+from edge.inference.happenings import source_unusable
 from edge.inference.intake import Intake
 from edge.inference.picture_steps import Pixels
 from edge.inference.service import Inference
@@ -87,6 +88,7 @@ class Camera:
                     await finished(video.close)
             except (OSError, ValueError, SourceBusy, cv2.error) as error:
                 log.warning("camera cannot be used", camera=self._video, error=str(error))
+                self._inference.tell(source_unusable(self._source, error))
             await asyncio.sleep(RETRY_S)
 
     async def _watch(self, video: Video, shape: tuple[int, ...]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.inference import shapes
-from protos.topics import MAX_BATCH_ROWS
+from protos.topics import DEFAULT_SLOT, MAX_BATCH_ROWS
 from protos.v1.manifest_pb2 import Preprocessing, Variant
 from protos.v1.sketches_pb2 import Reference
 
@@ -44,7 +44,7 @@ class Blueprint:
 
     reference: what it answers to held-out data; empty: not known. background: it has a processor only when nobody else
     wants it, and is the first to go when memory is short.
-    nice: by how much its process yields to others.
+    nice: by how much its process yields to others. slot: the one that it answers for.
     """
 
     file: Path
@@ -58,6 +58,7 @@ class Blueprint:
     reference: Reference = field(default_factory=Reference)
     background: bool = False
     nice: int = 0
+    slot: str = DEFAULT_SLOT
 
     @property
     def frame_shape(self) -> tuple[int, ...]:

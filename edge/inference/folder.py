@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from edge.foundation.threads import finished
 from edge.inference.entities import Blueprint, FrameRun, SourceBusy
+from edge.inference.happenings import source_unusable
 from edge.inference.intake import Intake
 from edge.inference.pictures import Unreadable, frames
 from edge.inference.service import Inference
@@ -80,6 +81,7 @@ class Folder:
                     await self._feed(intake)
             except (OSError, SourceBusy) as error:
                 log.warning("watched folder cannot be used", folder=str(self._path), error=str(error))
+                self._inference.tell(source_unusable(self._source, error))
                 await asyncio.sleep(RETRY_S)
 
     async def _feed(self, intake: Intake) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 
 import structlog
 
+from edge.foundation.events import Tell, untold
 from edge.foundation.settings import EdgeSettings
+from edge.inference import happenings
 from edge.inference.by_slot import BySlot
 from edge.inference.folder import Folder
 from edge.inference.home_assistant import HomeAssistant
@@ -36,25 +38,30 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Where frames come from and results go, by name. tasks: to run beside the agent, each until it is cancelled."""
+    """Where frames come from and results go, by name. tasks: to run beside the agent, each until it is cancelled.
 
+    tell: hears of their troubles.
+    """
+
+    tell: Tell
     tasks: dict[str, _Task] = field(default_factory=dict)
     sinks: dict[str, Sink] = field(default_factory=dict)
 
     def do(self, name: str, work: _Work) -> None:
         """Have this work done beside the agent."""
-        self.tasks[name] = kept_up(name, work)
+        self.tasks[name] = kept_up(name, work, self.tell)
 
     def add(self, sink: Sink, slots: BySlot, work: _Work) -> None:
         """A sink of the results of all slots, and what runs it."""
+        sink.tell = self.tell
         slots.on_results(sink.offer)
         self.sinks[sink.name] = sink
         self.do(f"results to {sink.name}", work)
 
 
-def ends(settings: EdgeSettings, inference: Inference | BySlot) -> Ends:
-    """What the settings ask for."""
-    found, slots = Ends(), BySlot.of_one(inference)
+def ends(settings: EdgeSettings, inference: Inference | BySlot, tell: Tell = untold) -> Ends:
+    """What the settings ask for. tell: hears of their troubles."""
+    found, slots = Ends(tell), BySlot.of_one(inference)
     for name, work in _sources(settings, slots):
         found.do(name, work)
     if settings.results_file != Path():
@@ -75,13 +82,14 @@ def ends(settings: EdgeSettings, inference: Inference | BySlot) -> Ends:
     return found
 
 
-async def kept_up(name: str, work: _Work) -> None:
+async def kept_up(name: str, work: _Work, tell: Tell = untold) -> None:
     """Do this work, and begin again when it fails: what one source or sink stumbles over must not end the agent."""
     while True:
         try:
             return await work()
-        except Exception:
+        except Exception as error:
             log.exception("a source or sink failed, and begins again", name=name)
+            tell(happenings.failed(name, error))
             await asyncio.sleep(AGAIN_S)
 
 

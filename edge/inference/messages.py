@@ -69,6 +69,7 @@ def order(blueprint: Blueprint, layout: Layout) -> str:
             "version": blueprint.version,
             "background": blueprint.background,
             "nice": blueprint.nice,
+            "slot": blueprint.slot,
             "layout": [layout.slots, layout.frames, layout.frame_bytes],
         }
     )
@@ -87,5 +88,6 @@ def parse_order(text: str) -> tuple[Blueprint, Layout]:
         version=fields["version"],
         background=fields["background"],
         nice=fields["nice"],
+        slot=fields["slot"],
     )
     return blueprint, Layout(*fields["layout"])

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge.foundation.threads import finished
 from edge.inference.bookmark import Bookmark, Notes, Place
 from edge.inference.entities import FrameRun, Overload, SourceBusy
+from edge.inference.happenings import source_unusable
 from edge.inference.intake import Intake
 from edge.inference.samples import Lines
 from edge.inference.service import Inference
@@ -60,6 +61,7 @@ class Sensor:
                 comes_back = await self._read()
             except (OSError, ValueError, SourceBusy) as error:
                 log.warning("sensor cannot be read", path=str(self._reading.path), error=str(error))
+                self._inference.tell(source_unusable(self._source, error))
                 await asyncio.sleep(RETRY_S)
 
     async def _read(self) -> bool:

@@ -16,7 +16,8 @@ from itertools import takewhile
 
 import structlog
 
-from edge.inference import rules, supervisor
+from edge.foundation.events import Tell, untold
+from edge.inference import happenings, rules, supervisor
 from edge.inference.answering import Answering, Start
 from edge.inference.entities import (
     Answered,
@@ -60,7 +61,7 @@ class Inference:
     """The device's inference. All methods belong on the event loop of `run`.
 
     inferences, errors: frames with and without a result since the start. dropped: frames that overload has cost sources
-    that cannot wait. crashes: ends of a model's process that nobody ordered.
+    that cannot wait. crashes: ends of a model's process that nobody ordered. tell: takes what a person should know.
     """
 
     def __init__(self, outbox: Results, limits: Limits | None = None, start: Start = supervisor.start) -> None:
@@ -80,6 +81,7 @@ class Inference:
         self._former_crashes = 0
         self._listeners: list[Callable[[NewBatch], None]] = []
         self._watchers: list[Callable[[Answered], None]] = []
+        self.tell: Tell = untold
         self.inferences = 0
         self.errors = 0
         self.dropped = 0
@@ -137,6 +139,7 @@ class Inference:
         The one before answers until then, and what it has begun it finishes. Raises BadModel, or OSError.
         """
         started = await self._start(blueprint, self._limits.batch_frames)
+        started.on_lost = lambda why: self.tell(happenings.process_ended(blueprint, why))
         self.withdraw()
         self._serving = started
         self._tell()
@@ -315,6 +318,7 @@ class Inference:
                 return await asyncio.to_thread(self._outbox.append, batches)
             except OutboxFailed as error:
                 log.error("results not durable yet", batches=len(batches), error=str(error))
+                self.tell(happenings.not_durable(error))
                 await asyncio.sleep(OUTBOX_RETRY_S)
 
     def _forget(self, intake: Intake) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import structlog
 
+from edge.foundation.events import Tell, untold
+from edge.inference import happenings
 from edge.uplink.entities import NewBatch
 from protos.kit import columns
 from protos.kit.columns import Results
@@ -29,7 +31,7 @@ log = structlog.get_logger()
 
 def as_json(results: Results) -> list[dict[str, object]]:
     """An object for each result, in order. Confidences with four digits: more say nothing."""
-    names = {"source": results.source, "model": results.model, "version": results.version}
+    names = {"source": results.source, "slot": results.slot, "model": results.model, "version": results.version}
     found = zip(
         results.frame.tolist(),
         results.captured_us.tolist(),
@@ -44,15 +46,20 @@ def as_json(results: Results) -> list[dict[str, object]]:
 
 
 class Sink:
-    """Hands durable results to `write`, in order. dropped: micro-batches that it lost, being too slow or failing."""
+    """Hands durable results to `write`, in order. dropped: micro-batches that it lost, being too slow or failing.
+
+    tell: hears of that, once in a while.
+    """
 
     def __init__(self, name: str, write: Write) -> None:
         self.dropped = 0
         self.name = name
+        self.tell: Tell = untold
         self._write = write
         self._waiting: deque[NewBatch] = deque()
         self._bell = asyncio.Event()
         self._complained = -COMPLAIN_S
+        self._told = 0  # how many of those dropped were told
 
     def offer(self, batch: NewBatch) -> None:
         """Results that are durable. Returns at once."""
@@ -82,6 +89,8 @@ class Sink:
         if now - self._complained >= COMPLAIN_S:
             self._complained = now
             log.warning("a sink loses results", sink=self.name, lost_batches=self.dropped, reason=reason)
+            self.tell(happenings.sink_loses(self.name, self.dropped - self._told, reason))
+            self._told = self.dropped
 
 
 def to_file(path: Path) -> Write:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -54,6 +55,7 @@ class Worker:
         self.cost = cost
         self.most = layout.frames
         self.crashes = 0
+        self.on_lost: Callable[[str], None] = lambda _: None
         self._layout = layout
         self._hang_s = hang_s
         self._process: Process | None = None
@@ -147,6 +149,7 @@ class Worker:
             how = await (process.end(grace_s=0) if why else process.end())
             why = why or how
             log.error("inference worker ended", model=model, version=version, reason=why, batches_with_it=len(flights))
+            self.on_lost(f"the process of the model {why}")
         finally:
             self._fail(flights, f"the process of the model {why or 'was given up'}", began=True)
             self._tell()
@@ -158,6 +161,7 @@ class Worker:
                 self.crashes += 1
                 self._failures += 1
                 log.error("inference worker not started", model=model, version=version, error=str(error))
+                self.on_lost(f"the process of the model could not be started again: {error}")
             else:
                 return self.adopt(process)
         return None

@@ -100,6 +100,7 @@ def encoded(answers: Answers, blueprint: Blueprint, slot: Slot, count: int) -> b
             label=answers.label,
             confidence=answers.confidence,
             latency_us=np.minimum(latency_us, 2**32 - 1).astype(np.uint32),
+            slot=blueprint.slot,
         )
     )
 

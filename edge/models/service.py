@@ -39,6 +39,11 @@ class ModelStore:
         return store
 
     @property
+    def slot(self) -> str:
+        """Its name."""
+        return self._folder.name
+
+    @property
     def folder(self) -> Path:
         """Where all that belongs to the slot's models lies."""
         return self._folder

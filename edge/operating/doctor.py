@@ -29,11 +29,11 @@ async def examine(settings: EdgeSettings) -> list[Finding]:
 
 
 def _on_the_device(settings: EdgeSettings) -> list[Finding]:
-    folder, outbox = settings.dir, settings.dir / wiring.OUTBOX_FILE
+    folder, files = settings.dir, {kind: settings.dir / name for kind, name in wiring.OUTBOX_FILES.items()}
     looks: dict[str, Callable[[], Finding | list[Finding]]] = {
         "data folder": lambda: here.folder(folder),
-        "disk space": lambda: here.space(folder, outbox, settings.outbox_bytes),
-        "outbox": lambda: here.outbox(outbox, settings),
+        "disk space": lambda: here.space(folder, files, wiring.outbox_bounds(settings)),
+        "outbox": lambda: here.outboxes(files, wiring.outbox_bounds(settings)),
         "device key": lambda: here.key(folder),
         "trust file": lambda: here.trust(settings.trust, folder / wiring.METADATA_FOLDER),
         "interpreter": lambda: here.interpreter(settings.threads),

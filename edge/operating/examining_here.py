@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 from tuf.api.metadata import Metadata, Root
@@ -12,7 +13,6 @@ from tuf.api.metadata import Metadata, Root
 from edge.delivery.trust_client import expires_ms
 from edge.foundation import clock
 from edge.foundation.disk import told
-from edge.foundation.settings import EdgeSettings
 from edge.identity.service import KEY_FILE, read_root
 from edge.inference import operators
 from edge.models import places
@@ -21,9 +21,11 @@ from edge.operating.entities import Finding, Level
 from edge.reporting import local
 from edge.update import prover
 from edge.uplink import peek
+from edge.uplink.entities import Kind
 from protos.kit.files import write_durably
 from protos.kit.keys import KeysFailed
 
+UNITS = {Kind.RESULTS: "results", Kind.EVENTS: "events", Kind.TELEMETRY: "intervals"}
 ROOT_FILE = "root.json"
 PROBE = "doctor.probe"
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -44,13 +46,14 @@ def folder(directory: Path) -> Finding:
     return Finding("data folder", Level.OK, f"{directory} can be written")
 
 
-def space(directory: Path, outbox: Path, outbox_bytes: int) -> Finding:
-    """Whether its disk has room for what may come."""
+def space(directory: Path, files: Mapping[Kind, Path], bounds: Mapping[Kind, int]) -> Finding:
+    """Whether its disk has room for what may come. files, bounds: of the outboxes."""
     nearest = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())
-    disk, depth = os.statvfs(nearest), peek.depth(outbox)
+    disk, depths = os.statvfs(nearest), [peek.depth(file) for file in files.values()]
     # Some file systems count no files: they have room for any number.
-    files = disk.f_favail if disk.f_files else rules.LEAST_FREE_FILES
-    return rules.judged_space(disk.f_bavail * disk.f_frsize, files, outbox_bytes, depth.bytes if depth else 0)
+    left = disk.f_favail if disk.f_files else rules.LEAST_FREE_FILES
+    held = sum(depth.bytes for depth in depths if depth)
+    return rules.judged_space(disk.f_bavail * disk.f_frsize, left, sum(bounds.values()), held)
 
 
 def agent(directory: Path) -> Finding:
@@ -158,13 +161,18 @@ async def _model(slot: Path, name: str, timeout_s: float) -> Finding:
     return Finding(name, Level.OK, f"{called} answers its {len(manifest.golden)} golden vectors")
 
 
-def outbox(path: Path, settings: EdgeSettings) -> Finding:
-    """How full it is, as far as that can be told."""
+def outboxes(files: Mapping[Kind, Path], bounds: Mapping[Kind, int]) -> list[Finding]:
+    """How full each is, as far as that can be told."""
+    return [_outbox(kind, file, bounds[kind]) for kind, file in files.items()]
+
+
+def _outbox(kind: Kind, path: Path, most_bytes: int) -> Finding:
+    name = "outbox" if kind is Kind.RESULTS else f"{kind}"
     depth = peek.depth(path)
     if depth is None:
-        return Finding("outbox", Level.OK, "in use by the agent: see `littoral-edge status`")
-    found = f"{depth.rows} results wait, {depth.bytes} bytes, {depth.dropped} dropped"
-    if depth.dropped or depth.bytes > settings.outbox_bytes * 0.9:
-        mend = "see that the uplink can be reached, or raise outbox_bytes"
-        return Finding("outbox", Level.WARNING, found, mend)
-    return Finding("outbox", Level.OK, found)
+        return Finding(name, Level.OK, "in use by the agent: see `littoral-edge status`")
+    found = f"{depth.rows} {UNITS[kind]} wait, {depth.bytes} bytes, {depth.dropped} dropped"
+    if depth.dropped or depth.bytes > most_bytes * 0.9:
+        mend = f"see that the uplink can be reached, or raise {name}_bytes"
+        return Finding(name, Level.WARNING, found, mend)
+    return Finding(name, Level.OK, found)

@@ -31,7 +31,7 @@ def judged_clock(now_ms: int, cloud_ms: int | None) -> Finding:
 
 
 def judged_space(free_bytes: int, free_files: int, outbox_bytes: int, held_bytes: int) -> Finding:
-    """outbox_bytes: what the outbox may come to hold; held_bytes: what it holds."""
+    """outbox_bytes: what the outboxes may come to hold; held_bytes: what they hold."""
     free = f"{free_bytes // MEBIBYTE} MiB are free"
     if free_bytes < LEAST_FREE_BYTES:
         mend = f"make room: {LEAST_FREE_BYTES // MEBIBYTE} MiB are the least for a new model and the outbox's work"
@@ -39,7 +39,7 @@ def judged_space(free_bytes: int, free_files: int, outbox_bytes: int, held_bytes
     if free_files < LEAST_FREE_FILES:
         return Finding("disk space", Level.FAILURE, f"{free_files} files can still be made", "remove files of no use")
     if free_bytes < LEAST_FREE_BYTES + outbox_bytes - held_bytes:
-        found = f"{free}, while outbox_bytes lets results take up to {outbox_bytes // MEBIBYTE} MiB"
+        found = f"{free}, while what waits for the cloud may take up to {outbox_bytes // MEBIBYTE} MiB"
         return Finding("disk space", Level.WARNING, found, "make room, or set outbox_bytes lower")
     return Finding("disk space", Level.OK, free)
 

@@ -22,11 +22,12 @@ from edge.inference.sinks import Sink
 from edge.reporting.service import Parts
 from edge.update.entities import State
 from edge.update.service import Updater
-from edge.uplink.outbox import Outbox
+from edge.uplink.entities import Depth
 from edge.uplink.rpc import State as UplinkState
 from protos.kit.latency import BOUNDS_US
 
 SLOT = "slot"
+KIND = "kind"
 
 _Family = TypeVar("_Family", CounterMetricFamily, GaugeMetricFamily)
 
@@ -51,7 +52,7 @@ class _Agent(Collector):
         """Every metric of ours."""
         yield InfoMetricFamily("littoral_agent", "The agent.", {"version": agent_version()})
         yield from _inference({name: slot.inference for name, slot in self._parts.slots.items()})
-        yield from _outbox(self._parts.outbox)
+        yield from _outboxes({str(kind): outbox.depth() for kind, outbox in self._parts.outboxes.items()})
         is_streaming = self._parts.uplink() == UplinkState.STREAMING
         yield GaugeMetricFamily("littoral_uplink_streaming", "1 while results flow to the cloud.", is_streaming)
         yield from _update({name: slot.updater for name, slot in self._parts.slots.items()})
@@ -99,13 +100,16 @@ def _buckets(counts: tuple[int, ...]) -> list[tuple[str, float]]:
     return found
 
 
-def _outbox(outbox: Outbox) -> Iterator[Metric]:
-    depth = outbox.depth()
-    yield GaugeMetricFamily("littoral_outbox_rows", "Results that the cloud has not acknowledged.", depth.rows)
-    yield GaugeMetricFamily("littoral_outbox_bytes", "Their size.", depth.bytes)
-    yield CounterMetricFamily(
-        "littoral_outbox_dropped", "Results that the outbox's bound has cost since its epoch began.", depth.dropped
+def _outboxes(depths: Mapping[str, Depth]) -> Iterator[Metric]:
+    """By kind."""
+    rows = GaugeMetricFamily("littoral_outbox_rows", "What the cloud has not acknowledged.", labels=[KIND])
+    yield _each(rows, {kind: depth.rows for kind, depth in depths.items()})
+    size = GaugeMetricFamily("littoral_outbox_bytes", "Its size.", labels=[KIND])
+    yield _each(size, {kind: depth.bytes for kind, depth in depths.items()})
+    dropped = CounterMetricFamily(
+        "littoral_outbox_dropped", "What the outbox's bound has cost since its epoch began.", labels=[KIND]
     )
+    yield _each(dropped, {kind: depth.dropped for kind, depth in depths.items()})
 
 
 def _update(updaters: Mapping[str, Updater]) -> Iterator[Metric]:

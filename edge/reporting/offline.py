@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from edge.models import places
 from edge.models.entities import Installed
 from edge.reporting import rules
+from edge.reporting.service import STATUS_NAMES
 from edge.update import record
 from edge.update import rules as update_rules
 from edge.update.entities import Progress, Recalled, Running, Update
 from edge.update.memory import Memory
 from edge.update.tables import Tables
 from edge.uplink import peek
+from edge.uplink.entities import Kind
 from protos.topics import DEFAULT_SLOT, is_shadow
 
 
-def status(folder: Path, models: Path, outbox: Path) -> dict[str, object]:
+def status(folder: Path, models: Path, outboxes: Mapping[Kind, Path]) -> dict[str, object]:
     """As the running agent would tell it; what it would serve with is what is committed."""
     names = sorted(_slots(folder) or {DEFAULT_SLOT}, key=lambda name: (name != DEFAULT_SLOT, name))
     main, *others = ({"slot": name, **_slot(Memory(folder, name).path, models / name)} for name in names)
-    return {"uplink": "waiting", "alarms": [], **main, "others": others, "outbox": _depth(outbox)}
+    waiting = {STATUS_NAMES[kind]: _depth(file) for kind, file in outboxes.items()}
+    return {"uplink": "waiting", "alarms": [], **main, "others": others, **waiting}
 
 
 def _slots(folder: Path) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from edge.foundation.machine import Measured
@@ -81,6 +82,22 @@ def lifelessness(since_beat_s: float, worker_lost_s: float) -> str:
     if worker_lost_s > WORKER_LOST_S:
         return f"the model has been without a process for {worker_lost_s:.0f} s"
     return ""
+
+
+LONGEST_INTERVAL_S = 60.0
+
+
+def is_interval(elapsed_s: float, every_s: float, *, is_taken: bool) -> bool:
+    """Whether what was measured for so long is an interval of its own.
+
+    While nobody takes it, a minute is: days without the cloud are not to be told by the second.
+    """
+    return is_taken or elapsed_s >= max(every_s, LONGEST_INTERVAL_S)
+
+
+def sameness(alarm: str) -> str:
+    """What stays of an alarm while the numbers in it change."""
+    return re.sub(r"[\d.]+", "#", alarm)
 
 
 def machine(measured: Measured) -> Machine:

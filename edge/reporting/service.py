@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +16,15 @@ from edge.inference.service import Inference
 from edge.reporting import rules
 from edge.shadow.parts import Challenger
 from edge.update.service import Updater
+from edge.uplink.entities import Kind
 from edge.uplink.outbox import Outbox
 from protos import topics
 from protos.kit.latency import BUCKETS
 from protos.v1.report_pb2 import Report, SlotState
 from protos.v1.uplink_pb2 import Telemetry
+
+STATUS_NAMES = {Kind.RESULTS: "outbox", Kind.EVENTS: "events", Kind.TELEMETRY: "telemetry"}
+"""What waits of each kind, in the status."""
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -43,12 +46,17 @@ class Parts:
     """
 
     slots: Mapping[str, SlotParts]
-    outbox: Outbox
+    outboxes: Mapping[Kind, Outbox]
     uplink: Callable[[], str]
     alarms: Callable[[], Sequence[str]]
     hardware: str = ""
     challenger: Challenger | None = None
     """To the main slot's champion; None: this agent takes none."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """Of results."""
+        return self.outboxes[Kind.RESULTS]
 
     @property
     def main(self) -> SlotParts:
@@ -142,7 +150,7 @@ class Reporter:
             "slot": name,
             **main,
             "others": [{"slot": name, **status} for name, status in zip(names, others, strict=True)],
-            "outbox": asdict(self._parts.outbox.depth()),
+            **{STATUS_NAMES[kind]: asdict(outbox.depth()) for kind, outbox in self._parts.outboxes.items()},
         }
 
 
@@ -159,17 +167,6 @@ def _status(slot: SlotParts) -> dict[str, object]:
     updater = slot.updater
     told = rules.status(updater.update, updater.notice, updater.running, updater.progress, table=updater.table)
     return {**told, "threads": slot.threads}
-
-
-async def offer_regularly(reporter: Reporter, offer: Callable[[Telemetry], None], every_s: float) -> None:
-    """Measure and offer telemetry every so often, until cancelled."""
-    loop = asyncio.get_running_loop()
-    before = loop.time()
-    while True:
-        await asyncio.sleep(every_s)
-        now = loop.time()
-        offer(reporter.telemetry(now - before))
-        before = now
 
 
 def _resident_bytes(pid: int | None) -> int:

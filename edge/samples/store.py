@@ -34,7 +34,12 @@ log = structlog.get_logger()
 
 
 class SampleStore:
-    """The samples in one file. Safe to use from several threads; one process has it open at a time."""
+    """The samples in one file. Safe to use from several threads; one process has it open at a time.
+
+    damage: why it was begun anew without those that waited; empty: it was not.
+    """
+
+    damage = ""
 
     def __init__(self, path: Path, database: sqlite3.Connection) -> None:
         self._path = path
@@ -52,7 +57,9 @@ class SampleStore:
                     raise
                 log.error("samples damaged, begun anew without them", path=str(path), damage=str(damage))
                 _set_aside(path)
-                return cls(path, _load(path))
+                store = cls(path, _load(path))
+                store.damage = str(damage)
+                return store
         except (sqlite3.Error, OSError) as error:
             raise SamplesFailed(f"samples {path}: {error}") from error
 

@@ -11,6 +11,7 @@ from edge.delivery import entities as delivery
 from edge.delivery.mqtt import Fetcher
 from edge.delivery.trust import Trust
 from edge.foundation.clock import now_ms
+from edge.foundation.events import Tell
 from edge.foundation.settings import EdgeSettings
 from edge.foundation.version import agent_version
 from edge.identity.service import DeviceIdentity
@@ -66,14 +67,15 @@ def put_together(
     offer: Callable[[UplinkMessage], None],
     turns: Turns,
     sample: Keep,
+    tell: Tell,
 ) -> Challenger:
     """The challenger to the champion in the slot of this name, whose models are `beside`. turns: of all slots.
 
-    Frames on which they disagree are kept on the device, and given to `sample`.
+    Frames on which they disagree are kept on the device, and given to `sample`; `tell` hears what a person should know.
     """
     slot, pace = topics.shadow_slot(champion), delivery.Limits(settings.delivery_rate, settings.delivery_jitter_s)
     memory, folder = Memory(settings.dir, slot), Folder(settings.dir / DISAGREEMENTS_FOLDER, settings.shadow_bytes)
-    ports = Ports(lambda: updater.update.target, offer, folder, each(folder, sample))
+    ports = Ports(lambda: updater.update.target, offer, folder, each(folder, sample), tell)
     shadow = Shadow(champion, Record(settings.dir, champion), ports, settings.shadow_s)
     steps = Steps(
         OneAtATime(Fetcher(link, trust, settings.dir / DOWNLOADS_FOLDER, pace), turns),
@@ -85,5 +87,6 @@ def put_together(
     )
     shadow.on_ended = steps.ended
     updater = Updater(settings.id, memory, steps, identity.sign, now_ms)
+    updater.tell = tell
     desired = DesiredState(link, updater, settings.id, slot, trust)
     return Challenger(updater, desired, shadow)

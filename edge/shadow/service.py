@@ -16,6 +16,7 @@ import numpy as np
 import structlog
 
 from edge.foundation import clock, disk
+from edge.foundation.events import Event, Severity, Tell, untold
 from edge.foundation.threads import finished
 from edge.inference import rules as inference_rules
 from edge.inference import supervisor
@@ -42,12 +43,16 @@ start: Start = partial(supervisor.start, hang_s=HANG_S)
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """desired: the newest deployment of a challenger. offer: takes what is to be sent. keep: takes disagreements."""
+    """desired: the newest deployment of a challenger. offer: takes what is to be sent. keep: takes disagreements.
+
+    tell: takes what a person should know.
+    """
 
     desired: Callable[[], Target | None]
     offer: Callable[[UplinkMessage], None]
     folder: Folder
     keep: Keep
+    tell: Tell = untold
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,6 +232,8 @@ class Shadow:
         assert worker, "only what runs can end"
         blueprint = worker.blueprint
         log.warning("the challenger has ended", model=blueprint.model, version=blueprint.version, reason=reason)
+        named = self._slot, blueprint.model, blueprint.version
+        self._ports.tell(Event("shadow.ended", reason, Severity.WARNING, *named))
         if target and target.manifest == blueprint.manifest:  # else it runs only until a newer one is here
             told = self._tally.message(clock.now_ms()) if self._tally else Comparison(slot=self._slot)
             told.generation, told.challenger, told.ended = target.generation, blueprint.manifest, reason

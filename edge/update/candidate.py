@@ -46,8 +46,8 @@ def understood(payload: bytes, target: Target) -> Manifest:
     return manifest
 
 
-def blueprint(installed: Installed, threads: int, nice: int) -> Blueprint:
-    """How an installed model is run, with so many threads and at such a priority."""
+def blueprint(installed: Installed, threads: int, nice: int, slot: str) -> Blueprint:
+    """How an installed model is run in a slot, with so many threads and at such a priority."""
     manifest, variant = installed.manifest, installed.variant
     return Blueprint(
         file=installed.path,
@@ -60,6 +60,7 @@ def blueprint(installed: Installed, threads: int, nice: int) -> Blueprint:
         labels=tuple(manifest.labels),
         reference=_reference(manifest, variant.name),
         nice=nice,
+        slot=slot,
     )
 
 

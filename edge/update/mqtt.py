@@ -10,6 +10,7 @@ import structlog
 
 from edge.delivery.entities import NotDelivered
 from edge.delivery.trust_client import Keys
+from edge.foundation.events import Event, Severity
 from edge.update import deployment
 from edge.update.service import Updater
 from protos import topics
@@ -75,6 +76,7 @@ class DesiredState:
             target = deployment.read(data, self._device, self._slot, keys)
         except deployment.NotForUs as error:
             log.warning("deployment not believed", reason=str(error))
+            self._tell("update.not_believed", str(error))
             return
         try:
             self._updater.desire(target)
@@ -82,3 +84,9 @@ class DesiredState:
             log.debug("deployment not newer", reason=str(error))
         except deployment.Expired as error:
             log.warning("deployment expired", reason=str(error))
+            self._tell("update.expired", str(error))
+
+    def _tell(self, kind: str, why: str) -> None:
+        self._updater.tell(
+            Event(kind, f"a deployment came and was not carried out: {why}", Severity.WARNING, self._slot)
+        )

@@ -9,9 +9,11 @@ from dataclasses import replace
 
 import structlog
 
+from edge.foundation import events
 from edge.foundation.disk import told
+from edge.foundation.events import Severity, Tell, untold
 from edge.models.entities import WrongStep
-from edge.update import deployment, receipts, rules
+from edge.update import deployment, happenings, receipts, rules
 from edge.update.entities import Delayed, Desired, Effect, Event, Progress, Recalled, Running, State, Target, Update
 from edge.update.memory import Memory
 from edge.update.receipts import Sign
@@ -25,7 +27,8 @@ log = structlog.get_logger()
 class Updater:
     """The newest deployment of one slot, from its arrival to its receipt.
 
-    Every change is remembered durably before it is acted upon, and `on_change` is called after it.
+    Every change is remembered durably before it is acted upon, and `on_change` is called after it; `tell` hears what
+    became of the deployment.
     """
 
     def __init__(self, device: str, memory: Memory, steps: Steps, sign: Sign, clock_ms: Callable[[], int]) -> None:
@@ -40,6 +43,7 @@ class Updater:
         self.update = memory.load()
         self.notice = ""
         self.on_change: Callable[[], None] = lambda: None
+        self.tell: Tell = untold
         steps.on_change = self._changed
 
     @property
@@ -159,6 +163,8 @@ class Updater:
             await self._remember(update)
         self.update = update
         self._log(event)
+        if told := happenings.of(update, event):
+            self.tell(told)
         self._changed()
         return tuple(effect for effect in effects if effect not in {Effect.GO_BACK, Effect.SIGN})
 
@@ -169,7 +175,9 @@ class Updater:
             try:
                 return await asyncio.to_thread(self._memory.save, update)
             except OSError as error:
-                self._tell(f"the state of the update cannot be written: {told(error)}")
+                text = f"the state of the update cannot be written: {told(error)}"
+                self._tell(text)
+                self.tell(happenings.named(update, events.Event("update.not_written", text, Severity.ERROR)))
                 await asyncio.sleep(rules.pause_s(attempts, random.random()))  # noqa: S311 - jitter
                 attempts += 1
 

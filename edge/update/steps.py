@@ -265,7 +265,7 @@ class Steps:
     async def _use(self, installed: Installed) -> None:
         manifest, variant = installed.manifest, installed.variant
         threads = variants.threads_of(variant, self._limits.threads)
-        await self._inference.use(blueprint(installed, threads, self._limits.nice))
+        await self._inference.use(blueprint(installed, threads, self._limits.nice, self._models.slot))
         self.running = Running(manifest.model, manifest.version, installed.digest, variant.name)
         self.on_change()
 

@@ -1,9 +1,27 @@
-"""The nouns of the uplink: batches of results before and after they have sequence numbers, and the outbox's books."""
+"""The nouns of the uplink: batches before and after they have sequence numbers, and the outbox's books.
+
+What a batch holds is its outbox's kind: results, events, or intervals of telemetry. All are counted alike.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
+
+from protos.v1 import uplink_pb2
+
+
+class Kind(IntEnum):
+    """What arrives once, by its number on the wire. Each has an outbox, an epoch and numbers of its own."""
+
+    RESULTS = uplink_pb2.KIND_RESULTS
+    EVENTS = uplink_pb2.KIND_EVENTS
+    TELEMETRY = uplink_pb2.KIND_TELEMETRY
+
+    def __str__(self) -> str:
+        """For people."""
+        return self.name.lower()
 
 
 class OutboxFailed(Exception):
@@ -18,7 +36,8 @@ class OutOfOrder(Exception):
 class NewBatch:
     """`count` results as encoded, which settle the frames of `source` up to `last_frame`.
 
-    Count 0 has no payload: the frames had no result, and only the source's watermark moves.
+    Count 0 has no payload: the frames had no result, and only the source's watermark moves. Events and telemetry have
+    sources, too: whoever may tell a thing again after a kill numbers it as a sensor numbers its frames.
     """
 
     count: int

@@ -1,4 +1,4 @@
-"""The durable outbox: results wait here, in SQLite, until the cloud has committed them.
+"""The durable outbox: results, or another kind, wait here, in SQLite, until the cloud has committed them.
 
 A batch is one row, its payload the bytes that the stream will send. The rows, the sources' watermarks and the books
 move in one transaction that is on disk before `append` returns, so a source that was told its watermark never needs to
@@ -39,7 +39,12 @@ log = structlog.get_logger()
 
 
 class Outbox:
-    """The outbox in one database file. Safe to use from several threads; one process has it open at a time."""
+    """The outbox in one database file. Safe to use from several threads; one process has it open at a time.
+
+    begun_anew: why it was, without what it held before; empty: it was not.
+    """
+
+    begun_anew = ""
 
     def __init__(self, path: Path, database: sqlite3.Connection, ledger: Ledger, max_bytes: int) -> None:
         self._path = path
@@ -56,16 +61,26 @@ class Outbox:
         A damaged file is set aside beside its place, and a new epoch begins. Raises OutboxFailed if another process has
         it open, or the folder cannot be written.
         """
+        begun_anew = ""
         try:
             try:
                 database, ledger = _load(path)
-            except _Damaged as damage:
-                log.error("outbox damaged, begun anew without its results", path=str(path), damage=str(damage))
+            except _Damaged as damaged:
+                begun_anew = f"it was damaged: {damaged}"
+                log.error("outbox damaged, begun anew without what it held", path=str(path), damage=str(damaged))
                 _set_aside(path)
                 database, ledger = _load(path)
         except (sqlite3.Error, _Damaged, OSError) as error:
             raise _failure(path, error) from error
-        return cls(path, database, ledger, max_bytes)
+        outbox = cls(path, database, ledger, max_bytes)
+        outbox.begun_anew = begun_anew
+        return outbox
+
+    @classmethod
+    def in_memory(cls, name: str, max_bytes: int) -> Outbox:
+        """One that is gone with this process, for what is not worth that the agent does not start without its file."""
+        database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        return cls(Path(name), database, _prepare(database), max_bytes)
 
     @property
     def epoch(self) -> int:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from enum import StrEnum
 
 import grpc.aio
 import structlog
 
+from edge.foundation.events import Tell, untold
 from edge.uplink import rules
-from edge.uplink.entities import OutboxFailed, OutOfOrder
+from edge.uplink.entities import Kind, OutboxFailed, OutOfOrder
+from edge.uplink.lane import Lane
 from edge.uplink.outbox import Outbox
-from edge.uplink.stream import Cut, Spare, Stream
+from edge.uplink.pace import Pace
+from edge.uplink.stream import Cut, Load, Spare, Stream
 from protos.kit.keepalive import KeepAlive
 from protos.topics import MAX_GRPC_BYTES
-from protos.v1.uplink_pb2 import Telemetry, UplinkMessage
+from protos.v1.uplink_pb2 import UplinkMessage
 from protos.v1.uplink_pb2_grpc import UplinkStub
 
 KEEP_ALIVE = KeepAlive(time_s=10.0, timeout_s=20.0)
@@ -34,7 +38,9 @@ class State(StrEnum):
 class Uplink:
     """One device's connection to the cloud, for as long as `run` runs.
 
-    rate: most bytes of results a second, from the next connection on; 0: without limit.
+    outbox: of results. beside: the outboxes of other kinds, of which the cloud takes what it understands. rate: most
+    bytes a second, from the next connection on; 0: without limit. spare: has the stream when nothing else waits.
+    tell: takes what a person should know.
     """
 
     rate = 0.0
@@ -46,17 +52,19 @@ class Uplink:
         outbox: Outbox,
         chance: Callable[[], float] = random.random,
         keep_alive: KeepAlive = KEEP_ALIVE,
+        *,
+        beside: Mapping[Kind, Outbox] | None = None,
     ) -> None:
         self._target = target
         self._device = device
-        self._outbox = outbox
+        self._outboxes = {Kind.RESULTS: outbox, **(beside or {})}
         self._chance = chance
         self._keep_alive = keep_alive
         self._wake = asyncio.Event()
-        self._telemetry: Telemetry | None = None
         self._news: dict[tuple[str, str], UplinkMessage] = {}  # by kind and slot, the newest that is not yet sent
         self._stream: Stream | None = None
         self.spare: Spare | None = None
+        self.tell: Tell = untold
         self._log = log.bind(device=device, server=target)
 
     @property
@@ -64,10 +72,9 @@ class Uplink:
         """Streaming once the server has answered the greeting."""
         return State.STREAMING if self._stream and self._stream.welcomed else State.WAITING
 
-    def offer_telemetry(self, telemetry: Telemetry) -> None:
-        """Send it when the stream can; a newer one replaces one not yet sent. Call it on the loop of `run`."""
-        self._telemetry = telemetry
-        self._wake.set()
+    def takes(self, kind: Kind) -> bool:
+        """Whether what the outbox of this kind holds can flow now."""
+        return self._stream is not None and self._stream.takes(kind)
 
     def offer(self, news: UplinkMessage) -> None:
         """Send it when the stream can; a newer one of its kind and slot replaces one not yet sent. Not acknowledged."""
@@ -85,21 +92,20 @@ class Uplink:
         def appended() -> None:
             loop.call_soon_threadsafe(self._wake.set)
 
-        stop_listening = self._outbox.on_append(appended)
-        try:
+        with ExitStack() as listening:
+            for outbox in self._outboxes.values():
+                listening.callback(outbox.on_append(appended))
             attempt = 0
             while True:
                 attempt = await self._connect(attempt)
                 await asyncio.sleep(rules.backoff_s(attempt, self._chance()))
-        finally:
-            stop_listening()
 
     async def _connect(self, attempt: int) -> int:
         """One stream from greeting to end; returns the number of the next attempt."""
         began = asyncio.get_running_loop().time()
-        parts = (self._device, self._outbox, self._wake, self._take_news, self._log)
-        self._stream = stream = Stream(*parts, rate=self.rate)
-        stream.spare = self.spare
+        lanes = [Lane(kind, outbox, self._wake, self.tell, self._log) for kind, outbox in self._outboxes.items()]
+        load = Load(lanes, self._take_news, self._wake, self.spare)
+        self._stream = stream = Stream(self._device, load, Pace(self.rate), self._log)
         try:
             async with grpc.aio.insecure_channel(self._target, options=_options(self._keep_alive)) as channel:
                 await stream.run(UplinkStub(channel).Connect())  # type: ignore[no-untyped-call]
@@ -112,9 +118,6 @@ class Uplink:
 
     def _take_news(self) -> list[UplinkMessage]:
         news, self._news = list(self._news.values()), {}
-        if self._telemetry:
-            news.append(UplinkMessage(telemetry=self._telemetry))
-            self._telemetry = None
         return news
 
 

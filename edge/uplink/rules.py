@@ -18,6 +18,8 @@ LONGEST_PAUSE_S = 300.0
 """A server may ask for silence, but not make a device fall silent for days by one wrong number."""
 
 MAX_WINDOW = 1024
+FRESH = 8
+"""So few are news of this moment; more are a backlog."""
 
 
 def number(ledger: Ledger, batches: Sequence[NewBatch]) -> tuple[Ledger, list[StoredBatch]]:
@@ -121,6 +123,11 @@ def quarantined(window: Window, first_seq: int) -> Window:
         replace(flight, settled=True) if flight.first_seq == first_seq else flight for flight in window.flights
     )
     return _advanced(replace(window, flights=flights))
+
+
+def is_fresh(window: Window, last_seq: int) -> bool:
+    """Whether what may be sent is news of this moment, which the rate does not hold back, `last_seq` being the last."""
+    return window.room > 0 and 0 < last_seq - window.sent <= FRESH
 
 
 def paid_until(before_s: float, now_s: float, size: int, rate: float) -> float:

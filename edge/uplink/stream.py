@@ -1,35 +1,30 @@
-"""One stream to the cloud, from its greeting to its end: sends in order, and deletes only what is committed there."""
+"""One stream to the cloud, from its greeting to its end: what goes on it, in which order, and what comes back."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol
 
 import grpc.aio
 import structlog
 
-from edge.uplink import rules
-from edge.uplink.entities import Ledger, StoredBatch, Window
-from edge.uplink.outbox import Outbox
+from edge.uplink.entities import Kind, StoredBatch
+from edge.uplink.lane import Lane
+from edge.uplink.pace import Pace
 from protos.kit import packing
 from protos.topics import MAX_GRPC_BYTES
-from protos.v1.uplink_pb2 import (
-    PACKING_ZSTD,
-    Batch,
-    Books,
-    Hello,
-    Quarantined,
-    UplinkMessage,
-    UplinkReply,
-    Welcome,
-)
+from protos.v1.uplink_pb2 import PACKING_ZSTD, Batch, Hello, UplinkMessage, UplinkReply, Welcome
 
 WELCOME_S = 10.0
 READ_AT_ONCE = 64
 BOOKS_S = 10.0
 """The books are said no more often, but for a gap."""
+
+BACKLOG_BYTES = 16 * 1024
+"""Of each kind besides results that may go at once while no result waits."""
 
 Call = grpc.aio.StreamStreamCall[UplinkMessage, UplinkReply]
 
@@ -39,7 +34,7 @@ class Cut(Exception):
 
 
 class Spare(Protocol):
-    """What has the stream when results leave it free, such as samples."""
+    """What has the stream when nothing else waits to be sent, such as samples."""
 
     def begin(self) -> None:
         """A new stream begins."""
@@ -48,45 +43,53 @@ class Spare(Protocol):
         """What to send now, small; None: nothing."""
 
     async def heard(self, reply: UplinkReply) -> None:
-        """A reply that is not about results."""
+        """A reply that is about no lane."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What goes on a stream. lanes: that of results first. take_news: what is not numbered, the newest of each.
+
+    wake: set when something may be sent: new batches, news, room in a window. spare: comes last.
+    """
+
+    lanes: Sequence[Lane]
+    take_news: Callable[[], list[UplinkMessage]]
+    wake: asyncio.Event
+    spare: Spare | None = None
 
 
 class Stream:
-    """One stream: what was sent on it, what is acknowledged, what is deleted."""
+    """One stream. News goes first, then events and telemetry, then results; of backlogs each kind has the same share.
 
-    def __init__(
-        self,
-        device: str,
-        outbox: Outbox,
-        wake: asyncio.Event,
-        take_news: Callable[[], list[UplinkMessage]],
-        logger: structlog.typing.FilteringBoundLogger,
-        *,
-        rate: float,
-    ) -> None:
+    The rate holds back what is a backlog, and results, which may be one of days; never what is news of this moment.
+    """
+
+    def __init__(self, device: str, load: Load, pace: Pace, logger: structlog.typing.FilteringBoundLogger) -> None:
         self.welcomed = False
-        self.settled = False
-        self.spare: Spare | None = None
         self._device = device
-        self._outbox = outbox
-        self._wake = wake  # something may be sent: new results, telemetry, room in the window
-        self._take_news = take_news
+        self._lanes: dict[int, Lane] = {lane.kind: lane for lane in load.lanes}
+        self._results, *self._others = load.lanes
+        self._take_news = load.take_news
+        self._wake = load.wake
+        self._spare = load.spare
+        self._pace = pace
         self._log = logger
-        self._rate = rate
-        self._paid_until = 0.0  # when the rate has room for the next batch
-        self._done = asyncio.Event()  # more is settled than is deleted
-        self._window = Window(size=0, sent=0, done=0)
         self._max_bytes = MAX_GRPC_BYTES
         self._packs = False
-        self._silent_until = 0.0
-        self._said: Books | None = None
-        self._said_at = 0.0
+
+    @property
+    def settled(self) -> bool:
+        """Whether the server has stored anything, or set it aside."""
+        return any(lane.settled for lane in self._lanes.values())
+
+    def takes(self, kind: Kind) -> bool:
+        """Whether the server takes this kind."""
+        return self.welcomed and kind in self._lanes and self._lanes[kind].is_taken
 
     async def run(self, call: Call) -> None:
         """Return never; raise when the stream is over."""
-        ledger = self._outbox.ledger
-        hello = Hello(device=self._device, epoch=ledger.epoch, books=self._books(ledger))
-        await call.write(UplinkMessage(hello=hello))
+        await call.write(UplinkMessage(hello=self._hello()))
         try:
             async with asyncio.timeout(WELCOME_S):
                 reply = await _read(call)
@@ -95,60 +98,49 @@ class Stream:
         if reply.WhichOneof("body") != "welcome":
             raise Cut("the server's first word was not a welcome")
         await self._begin(reply.welcome)
-        await _until_one_ends(self._receive(call), self._send(call), self._delete())
+        deletions = [lane.delete() for lane in self._lanes.values() if lane.is_taken]
+        await _until_one_ends(self._receive(call), self._send(call), *deletions)
+
+    def _hello(self) -> Hello:
+        own = self._results.line()
+        return Hello(
+            device=self._device, epoch=own.epoch, books=own.books, lines=[lane.line() for lane in self._others]
+        )
 
     async def _begin(self, welcome: Welcome) -> None:
-        resumption = rules.resume(self._outbox.ledger, welcome.watermark)
-        if resumption.new_epoch:
-            self._log.error(
-                "the server knows a later life of this outbox, a new epoch begins; results may be stored twice",
-                server_watermark=welcome.watermark,
-                last_seq=self._outbox.ledger.last_seq,
-            )
-            await asyncio.to_thread(self._outbox.begin_epoch)
+        marks: dict[int, int] = {mark.kind: mark.watermark for mark in welcome.marks}
+        marks[self._results.kind] = welcome.watermark
+        taken = [lane for lane in self._lanes.values() if lane.kind in marks]
+        begun = [await lane.begin(marks[lane.kind], welcome.window) for lane in taken]
+        if not all(begun):
             raise Cut("a new epoch has to be greeted anew")
-        if resumption.forgotten:
-            self._log.error("the server has lost results it had acknowledged", at_most=resumption.forgotten)
-        await asyncio.to_thread(self._outbox.acknowledge, resumption.after)
-        self._window = rules.open_window(welcome.window, resumption.after)
         self._max_bytes = welcome.max_batch_bytes or MAX_GRPC_BYTES
         self._packs = PACKING_ZSTD in welcome.packings
-        if self.spare:
-            self.spare.begin()
+        if self._spare:
+            self._spare.begin()
         self.welcomed = True
-        self._log.info("uplink streams", watermark=resumption.after, window=self._window.size)
+        self._log.info("uplink streams", watermark=welcome.watermark, kinds=[str(lane.kind) for lane in taken])
+
+    # What comes back.
 
     async def _receive(self, call: Call) -> None:
         while True:
             reply = await _read(call)
             match reply.WhichOneof("body"):
-                case "ack":
-                    last_seq = self._outbox.ledger.last_seq
-                    self._settle(rules.acknowledged(self._window, reply.ack.watermark, last_seq))
-                case "quarantined":
-                    self._quarantined(reply.quarantined)
+                case "ack" if lane := self._lanes.get(reply.ack.kind):
+                    lane.acknowledged(reply.ack.watermark)
+                case "quarantined" if lane := self._lanes.get(reply.quarantined.kind):
+                    lane.quarantined(reply.quarantined)
                 case "delay":
-                    loop = asyncio.get_running_loop()
-                    self._silent_until = loop.time() + rules.pause_s(reply.delay.milliseconds)
-                case "sample_policies" | "sample_answer" if self.spare:
-                    await self.spare.heard(reply)
+                    self._pace.hush(reply.delay.milliseconds)
+                case "sample_policies" | "sample_answer" if self._spare:
+                    await self._spare.heard(reply)
                     self._wake.set()
                 case other:
                     # A newer server may say more than this device understands.
                     self._log.debug("reply ignored", kind=other)
 
-    def _quarantined(self, quarantined: Quarantined) -> None:
-        self._log.warning(
-            "the server set a batch aside", first_seq=quarantined.first_seq, reason=quarantined.reason[:500]
-        )
-        self._settle(rules.quarantined(self._window, quarantined.first_seq))
-
-    def _settle(self, window: Window) -> None:
-        if window.done > self._window.done:
-            self.settled = True
-            self._done.set()
-        self._window = window
-        self._wake.set()
+    # What goes.
 
     async def _send(self, call: Call) -> None:
         while True:
@@ -157,99 +149,94 @@ class Stream:
                 await self._wake.wait()
 
     async def _send_some(self, call: Call) -> bool:
-        await self._silence()
-        await self._tell_news(call)
-        await self._say_books(call, at_least_s=BOOKS_S)
-        if not self._window.room or self._window.sent >= self._outbox.ledger.last_seq:
-            return False
-        limit = min(self._window.room, READ_AT_ONCE)
-        batches = await asyncio.to_thread(self._outbox.after, self._window.sent, limit)
-        for batch in batches:
-            await self._pace(call)
-            await self._silence()
-            if batch.last_seq > self._window.sent:  # else acknowledged meanwhile
-                await self._send_batch(call, batch)
-        return bool(batches)
+        """Something of every kind that waits; whether there was anything."""
+        await self._pace.silence()
+        await self._send_fresh(call)
+        for lane in self._lanes.values():
+            await self._say_books(call, lane, at_least_s=BOOKS_S)
+        sent = await self._send_backlog(call, BACKLOG_BYTES)
+        for batch in await self._results.next(READ_AT_ONCE):
+            await self._send_backlog(call, len(batch.payload))
+            await self._due(call)
+            sent = await self._send_batch(call, self._results, batch) or sent
+        return sent
 
-    async def _tell_news(self, call: Call) -> None:
+    async def _send_fresh(self, call: Call) -> None:
+        """What is news of this moment: old results can wait."""
         for news in self._take_news():
             await call.write(news)
+        for lane in self._others:
+            if lane.is_fresh:
+                for batch in await lane.next(READ_AT_ONCE):
+                    await self._send_batch(call, lane, batch)
 
-    async def _pace(self, call: Call) -> None:
-        """Keep to the rate; meanwhile, and before each batch, the newest health goes: old results can wait."""
-        loop = asyncio.get_running_loop()
-        await self._tell_news(call)
-        while (left := self._paid_until - loop.time()) > 0:
+    async def _send_backlog(self, call: Call, most_bytes: int) -> bool:
+        """Of each kind besides results so many bytes, or one batch; whether there were any."""
+        sent = False
+        for lane in self._others:
+            left = most_bytes
+            for batch in await lane.next(READ_AT_ONCE):
+                if left <= 0:
+                    break
+                left -= len(batch.payload)
+                await self._due(call)
+                sent = await self._send_batch(call, lane, batch) or sent
+        return sent
+
+    async def _due(self, call: Call) -> None:
+        """Return when rate and server let the next batch go; meanwhile, and before it, what is fresh goes."""
+        await self._pace.silence()
+        await self._send_fresh(call)
+        while (left := self._pace.owed_s) > 0:
             self._wake.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._wake.wait()
-            await self._tell_news(call)
+            await self._pace.silence()
+            await self._send_fresh(call)
 
-    async def _send_spare(self, call: Call) -> bool:
-        """One message that is no result, if no result waits to be sent, not even for room in the window."""
-        if self.spare is None or self._window.sent < self._outbox.ledger.last_seq:
+    async def _send_batch(self, call: Call, lane: Lane, batch: StoredBatch) -> bool:
+        """Whether it went: it may have gone before, while the rate was waited for."""
+        if not lane.may_send(batch):
             return False
-        if self._paid_until > asyncio.get_running_loop().time():
-            await self._pace(call)
-            return True  # meanwhile there may be results
-        message = await self.spare.next()
-        if message is not None:
-            self._pay(message.ByteSize())
-            await call.write(message)
-        return message is not None
-
-    async def _send_batch(self, call: Call, batch: StoredBatch) -> None:
         if len(batch.payload) > self._max_bytes:
             # Kept, not dropped: one wrong setting of the server must not cost the fleet its results.
             raise Cut(
-                f"batch {batch.first_seq} has {len(batch.payload)} bytes, the server takes {self._max_bytes}: "
-                "raise the server's limit"
+                f"batch {batch.first_seq} of {lane.kind} has {len(batch.payload)} bytes, the server takes "
+                f"{self._max_bytes}: raise the server's limit"
             )
-        if rules.follows_gap(self._window, batch):
-            await self._say_books(call)
-        self._window = rules.send(self._window, batch)
-        self._pay(len(batch.payload))
-        await call.write(UplinkMessage(batch=_message(batch, packed=self._packs)))
+        if lane.follows_gap(batch):
+            await self._say_books(call, lane)
+        lane.send(batch)
+        self._pace.pay(len(batch.payload))
+        await call.write(UplinkMessage(batch=_message(lane.kind, batch, packed=self._packs)))
+        return True
 
-    def _pay(self, size: int) -> None:
-        self._paid_until = rules.paid_until(self._paid_until, asyncio.get_running_loop().time(), size, self._rate)
+    async def _say_books(self, call: Call, lane: Lane, at_least_s: float = 0.0) -> None:
+        if books := lane.news_of_books(at_least_s):
+            await call.write(UplinkMessage(books=books))
 
-    async def _say_books(self, call: Call, at_least_s: float = 0.0) -> None:
-        """Say how the outbox stands, if that has changed and was said as long ago."""
-        if asyncio.get_running_loop().time() - self._said_at >= at_least_s:
-            said, books = self._said, self._books(self._outbox.ledger)
-            if books != said:
-                await call.write(UplinkMessage(books=books))
-
-    def _books(self, ledger: Ledger) -> Books:
-        self._said_at = asyncio.get_running_loop().time()
-        self._said = Books(
-            last_seq=ledger.last_seq,
-            before=ledger.before,
-            dropped=ledger.dropped,
-            waiting=ledger.rows,
-            acknowledged=ledger.acknowledged,
-        )
-        return self._said
-
-    async def _silence(self) -> None:
-        loop = asyncio.get_running_loop()
-        while (left := self._silent_until - loop.time()) > 0:  # noqa: ASYNC110 - the end is a time, and may move
-            await asyncio.sleep(left)
-
-    async def _delete(self) -> None:
-        # Apart from receiving, so that the acknowledgements that come in during one deletion become one.
-        while True:
-            await self._done.wait()
-            self._done.clear()
-            await asyncio.to_thread(self._outbox.acknowledge, self._window.done)
+    async def _send_spare(self, call: Call) -> bool:
+        """One message that is on no lane, if nothing waits to be sent, not even for room in a window."""
+        if self._spare is None or any(lane.waits for lane in self._lanes.values()):
+            return False
+        if self._pace.owed_s > 0:
+            await self._due(call)
+            return True  # meanwhile there may be results
+        message = await self._spare.next()
+        if message is not None:
+            self._pace.pay(message.ByteSize())
+            await call.write(message)
+        return message is not None
 
 
-def _message(batch: StoredBatch, *, packed: bool) -> Batch:
+def _message(kind: Kind, batch: StoredBatch, *, packed: bool) -> Batch:
+    message = Batch(first_seq=batch.first_seq, count=batch.count, kind=kind.value)
     if packed and (payload := packing.pack(batch.payload)) is not None:
-        return Batch(first_seq=batch.first_seq, count=batch.count, payload=payload, packing=PACKING_ZSTD)
-    return Batch(first_seq=batch.first_seq, count=batch.count, payload=batch.payload)
+        message.payload, message.packing = payload, PACKING_ZSTD
+    else:
+        message.payload = batch.payload
+    return message
 
 
 async def _until_one_ends(*work: Coroutine[None, None, None]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
-from protos.topics import MAX_BATCH_ROWS
+from protos.topics import DEFAULT_SLOT, MAX_BATCH_ROWS
 from protos.v1 import uplink_pb2
 
 OFFSET = np.dtype("<u4")
@@ -27,7 +27,7 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """`n` results of one source by one model version.
+    """`n` results of one source by one model version in one slot.
 
     frame: uint64 (n,), the source's frame numbers, rising. captured_us: int64 (n,), Unix time by the device's clock.
     label: uint16 (n,), class index. confidence: float32 (n,), 0 to 1. latency_us: uint32 (n,), frame taken to result.
@@ -42,6 +42,7 @@ class Results:
     label: NDArray[np.uint16]
     confidence: NDArray[np.float32]
     latency_us: NDArray[np.uint32]
+    slot: str = DEFAULT_SLOT
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -74,6 +75,7 @@ def encode(results: Results) -> bytes:
         label=results.label.astype(LABEL, copy=False).tobytes(),
         confidence=results.confidence.astype(CONFIDENCE, copy=False).tobytes(),
         latency_us=results.latency_us.astype(LATENCY, copy=False).tobytes(),
+        slot="" if results.slot == DEFAULT_SLOT else results.slot,
     ).SerializeToString()
 
 
@@ -104,6 +106,7 @@ def decode(payload: bytes, expected_count: int) -> Results:
         label=_column("label", batch.label, LABEL, batch.count),
         confidence=confidence,
         latency_us=_column("latency_us", batch.latency_us, LATENCY, batch.count),
+        slot=batch.slot or DEFAULT_SLOT,
     )
 
 

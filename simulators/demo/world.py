@@ -18,6 +18,9 @@ CLOUD = "cloud"
 """The cloud's data folder, below that of the world."""
 
 SELECTOR = {"fleet": "demo"}
+LIVELY = ("--telemetry-s", "1")
+"""For whoever looks on: how the devices are, every second."""
+
 SETTLE_S = 45.0  # for the sensors: to have everything acknowledged and its truth posted
 RESTART_S = 15.0
 
@@ -96,7 +99,7 @@ class World:
         """Start one device's agent with its own data folder: `littoral-edge run`, with `more` flags."""
         addresses = ["--broker", self.broker_url, "--uplink", f"127.0.0.1:{self.ingest_port}"]
         identity = ["--id", device, "--dir", device, "--trust", f"{CLOUD}/trust.json", "--labels", "fleet=demo"]
-        self.processes.start(device, ["-m", "edge.cli", "run", *identity, *addresses, *more])
+        self.processes.start(device, ["-m", "edge.cli", "run", *identity, *addresses, *LIVELY, *more])
 
     def restart_agent(self, device: str) -> None:
         """Kill one agent as a power cut would, then start it again."""

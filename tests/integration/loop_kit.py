@@ -41,12 +41,29 @@ class Loop:
         trust = SimpleNamespace(trust_path=self.settings.dir / "trust.json")
         self.device = Device(folder / "edge", SimpleNamespace(address=address, trust=trust))  # type: ignore[arg-type]
         self.frames = 0
+        self._cloud: asyncio.subprocess.Process | None = None
         self._fleet = Fleet(Database(self.settings.database_url))
 
     def register(self, draft: Manifest, files: Mapping[str, bytes]) -> int:
         """The new version's number."""
         with compose(self.settings) as rooms:
             return rooms.registry.register(draft, files, now_ms()).version
+
+    async def start_cloud(self) -> None:
+        """Start `littoral serve`; returns when it is ready."""
+        ports = {name: getattr(self.settings, f"{name}_port") for name in ("api", "ingest", "broker")}
+        command = [sys.executable, "-m", "cloud.cli", "serve", "--dir", str(self.settings.dir)]
+        command += [part for name, port in ports.items() for part in (f"--{name}-port", str(port))]
+        quiet = asyncio.subprocess.DEVNULL
+        self._cloud = await asyncio.create_subprocess_exec(*bound_to(os.getpid(), command), stderr=quiet)
+        await self.until(lambda: _ready(self), bool)
+
+    async def end_cloud(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Signal it and wait for its end."""
+        assert self._cloud
+        if self._cloud.returncode is None:
+            self._cloud.send_signal(number)
+        await self._cloud.wait()
 
     async def start_agent(self, *more: str) -> None:
         await self.device.start("--uplink", f"127.0.0.1:{self.settings.ingest_port}", *more)
@@ -88,17 +105,11 @@ class Loop:
 
 @asynccontextmanager
 async def _serving(loop: Loop) -> AsyncIterator[None]:
-    settings = loop.settings
-    flags = {"api-port": settings.api_port, "ingest-port": settings.ingest_port, "broker-port": settings.broker_port}
-    command = [sys.executable, "-m", "cloud.cli", "serve", "--dir", str(settings.dir)]
-    command += [part for name, value in flags.items() for part in (f"--{name}", str(value))]
-    child = await asyncio.create_subprocess_exec(*bound_to(os.getpid(), command), stderr=asyncio.subprocess.DEVNULL)
     try:
-        await loop.until(lambda: _ready(loop), bool)
+        await loop.start_cloud()
         yield
     finally:
-        child.send_signal(signal.SIGTERM)
-        await child.wait()
+        await loop.end_cloud(signal.SIGTERM)
 
 
 async def _ready(loop: Loop) -> bool:

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,16 @@ from sqlalchemy import select
 
 from cloud.cli import littoral
 from cloud.foundation.database import Database
-from cloud.uplink import tables
-from cloud.uplink.entities import DAY_MS
+from cloud.uplink import quarantine_routes, tables
+from cloud.uplink.entities import DAY_MS, KnownVersion
+from cloud.uplink.quarantine import Quarantine
+from cloud.uplink.reading import KnownVersions
 from cloud.uplink.routes import router
 from cloud.uplink.service import Ingest
 from edge.uplink.entities import NewBatch
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
+from protos.kit.columns import decode, encode
 from simulators.ports import free_port
 from tests.integration.uplink_kit import batch, known, running_cloud, stored
 from tests.waiting import eventually
@@ -70,8 +74,12 @@ class Site:
         return code, {name: one[name] for name in one if one[name] and name not in ("device", "said_ms")}
 
     def command(self, *flags: str) -> tuple[int, str]:
-        with serving(self.database) as address:
-            ended: Result = CliRunner().invoke(littoral, ["audit", "results", "--api", address, *flags])
+        return self.littoral("audit", "results", *flags)
+
+    def littoral(self, *arguments: str, versions: KnownVersions = known) -> tuple[int, str]:
+        """Exit code and output of a command, against an API that knows these versions."""
+        with serving(self.database, versions) as address:
+            ended: Result = CliRunner().invoke(littoral, [*arguments, "--api", address])
         return ended.exit_code, ended.stdout
 
     def sql(self, statement: Any) -> None:
@@ -84,10 +92,11 @@ class Site:
 
 
 @contextmanager
-def serving(database: Database) -> Iterator[str]:
+def serving(database: Database, versions: KnownVersions) -> Iterator[str]:
     """The room's part of the API in a thread, and its address."""
     app = FastAPI()
     app.include_router(router(Ingest(database, known)))
+    app.include_router(quarantine_routes.router(Quarantine(database, versions)))
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run)
@@ -199,6 +208,28 @@ def test_what_is_in_quarantine_is_not_lost(site: Site) -> None:
     site.stream()
     sent = ALL + 2 * ROWS
     assert site.audit() == (0, {"made": sent, "sent": sent, "stored": ALL, "quarantined": 2 * ROWS})
+
+
+def test_what_is_stored_out_of_quarantine_is_stored_once_and_the_books_balance(site: Site) -> None:
+    late = replace(decode(batch(ALL + 1, ROWS), ROWS), version=2, manifest=b"2" * 32)
+    site.append(1)
+    site.append(ALL + 1, 1, poison=encode(late))
+    site.append(ALL + ROWS + 1, 1)
+    site.stream()
+    sent = ALL + 2 * ROWS
+    assert site.audit() == (0, {"made": sent, "sent": sent, "stored": sent - ROWS, "quarantined": ROWS})
+    code, tried = site.littoral("quarantine", "retry", "1", "--json")
+    assert (code, json.loads(tried)[0]["stored"]) == (1, 0)
+    code, tried = site.littoral("quarantine", "retry", "--all", "--json", versions=known_later)
+    assert (code, json.loads(tried)) == (0, [{"id": 1, "stored": ROWS, "reason": None}])
+    assert site.audit() == (0, {"made": sent, "sent": sent, "stored": sent})
+    assert site.littoral("quarantine", "retry", "--all", "--json", versions=known_later) == (0, "[]\n")
+    assert stored(site.database, DEVICE, site.outbox.epoch) == list(range(1, sent + 1))
+
+
+def known_later(digest: bytes) -> KnownVersion | None:
+    """What the registry knows once version 2 is registered."""
+    return known(digest) or KnownVersion("digits", 2, classes=10)
 
 
 def test_what_retention_dropped_is_not_lost_but_what_vanished_before_is(site: Site) -> None:

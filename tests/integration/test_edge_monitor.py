@@ -102,8 +102,9 @@ def test_metrics_tell_of_inference_outbox_uplink_update_and_model(tmp_path: Path
             4,
             0,
         )
-        assert (found["littoral_outbox_rows"], found["littoral_outbox_dropped_total"]) == (4, 0)
-        assert found["littoral_outbox_bytes"] > 0
+        assert (found["littoral_outbox_rows{results}"], found["littoral_outbox_dropped_total{results}"]) == (4, 0)
+        assert found["littoral_outbox_bytes{results}"] > 0
+        assert found["littoral_outbox_rows{events}"] > 0, "the agent's start, and what became of the deployment"
         counted = found["littoral_latency_seconds_count{default}"]
         assert found["littoral_latency_seconds_bucket{+Inf,default}"] == counted == 4
         assert found["littoral_latency_seconds_sum{default}"] > 0

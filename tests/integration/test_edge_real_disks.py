@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -12,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.uplink.entities import Kind
 from edge.uplink.outbox import Outbox
-from edge.wiring import OUTBOX_FILE
+from edge.wiring import OUTBOX_FILES
 from protos.kit.columns import decode
 from protos.v1.report_pb2 import UPDATE_STATE_COMMITTED
+from protos.v1.uplink_pb2 import EventBatch
 from tests import tiny_models
 from tests.integration.device_kit import Cloud, Device, world
 from tests.integration.test_edge_agent import register, rolled_out
@@ -64,8 +67,16 @@ def remount(disk: Path, how: str) -> None:
 
 
 def frames_in(folder: Path) -> list[int]:
-    outbox = Outbox.open(folder / OUTBOX_FILE, 1 << 30)
+    outbox = Outbox.open(folder / OUTBOX_FILES[Kind.RESULTS], 1 << 30)
     found = [frame for row in outbox.after(0, 100_000) for frame in decode(row.payload, row.count).frame.tolist()]
+    outbox.close()
+    return found
+
+
+def events_in(folder: Path) -> list[str]:
+    """Their kinds."""
+    outbox = Outbox.open(folder / OUTBOX_FILES[Kind.EVENTS], 1 << 30)
+    found = [EventBatch.FromString(row.payload).events[0].kind for row in outbox.after(0, 100_000)]
     outbox.close()
     return found
 
@@ -112,8 +123,9 @@ def test_a_disk_that_is_full_while_results_wait_loses_none(folder: Path) -> None
             assert not feeding.done()
             ballast.unlink()
             await feeding
-            await device.end()
+            await device.end(signal.SIGTERM)
             assert frames_in(device.folder) == list(range(1, 5 + FRAMES))
+            assert "inference.not_durable" in events_in(device.folder)
 
     asyncio.run(scenario())
 

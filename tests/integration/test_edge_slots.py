@@ -28,6 +28,7 @@ from tests import tiny_models
 from tests.integration.device_kit import Cloud, Device, batch_of
 
 SLOTS = ("--slots", "default=3,doors=1", "--trial-s", "0.2")
+SLOT_OF = {"digits": "default", "gates": "doors"}
 FRAMES = tiny_models.frames()
 
 
@@ -74,7 +75,7 @@ def results(device: Device) -> dict[str, tuple[list[int], set[int], np.ndarray]]
     found: dict[str, list[columns.Results]] = {}
     for batch in outbox.after(0, 10**6):
         decoded = columns.decode(batch.payload, batch.count)
-        assert decoded.source == "camera"
+        assert (decoded.source, decoded.slot) == ("camera", SLOT_OF[decoded.model])
         found.setdefault(decoded.model, []).append(decoded)
     outbox.close()
     return {

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import func, select
 
 from cloud.uplink import tables
-from edge.uplink.entities import NewBatch
+from edge.uplink.entities import Kind, NewBatch
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import State, Uplink
 from protos.v1.sketches_pb2 import Drift
-from protos.v1.uplink_pb2 import PACKING_ZSTD, Books, Telemetry, UplinkMessage
+from protos.v1.uplink_pb2 import PACKING_ZSTD, Books, UplinkMessage
 from simulators.ports import free_port
 from tests.integration.simulated_ingest import Faults, SimulatedIngest, listening
 from tests.integration.uplink_kit import batch as encoded
@@ -178,7 +178,8 @@ def test_why_numbers_are_left_out_is_said_before_the_batch_that_follows_them(tmp
 
 def test_a_server_that_knows_a_later_life_gets_everything_in_a_new_epoch(outbox: Outbox) -> None:
     names, before = append(outbox, 1, 20), outbox.epoch
-    ingest = SimulatedIngest(watermarks={before: 10_000})
+    ingest = SimulatedIngest()
+    ingest.shelves[Kind.RESULTS].watermarks[before] = 10_000
     play(outbox, ingest)
     assert outbox.epoch != before
     assert ingest.payloads == names
@@ -215,24 +216,6 @@ def test_batches_are_packed_for_a_server_that_reads_it_and_for_no_other(outbox: 
     play(outbox, ingest)
     assert ingest.payloads == payloads
     assert ingest.packed == (len(payloads) if reads else 0)
-
-
-def test_only_the_newest_telemetry_is_sent(outbox: Outbox) -> None:
-    ingest = SimulatedIngest()
-
-    async def main() -> None:
-        async with listening(ingest) as port:
-            uplink = Uplink(f"127.0.0.1:{port}", "edge-1", outbox)
-            for measured_ms in (1, 2, 3):
-                uplink.offer_telemetry(Telemetry(measured_ms=measured_ms))
-            running = asyncio.create_task(uplink.run())
-            await eventually(lambda: bool(ingest.telemetry))
-            uplink.offer_telemetry(Telemetry(measured_ms=4))
-            await eventually(lambda: len(ingest.telemetry) == 2)
-            running.cancel()
-
-    asyncio.run(main())
-    assert [telemetry.measured_ms for telemetry in ingest.telemetry] == [3, 4]
 
 
 def test_what_one_slot_tells_does_not_take_the_place_of_what_another_told(outbox: Outbox) -> None:
@@ -299,18 +282,3 @@ def test_the_real_ingest_stores_every_result_under_its_number(database_url: str,
             return cloud.stored(epoch=outbox.epoch)
 
     assert asyncio.run(main()) == list(range(1, 1001))
-
-
-def test_at_a_limited_rate_health_overtakes_the_results_that_wait(outbox: Outbox) -> None:
-    ingest, names = SimulatedIngest(), append(outbox, 1, 3)
-
-    async def main() -> None:
-        async with listening(ingest) as port, streaming(outbox, port) as uplink:
-            uplink.rate = 1.0
-            await eventually(lambda: len(ingest.payloads) == 1)
-            for number in (1, 2):
-                uplink.offer_telemetry(Telemetry(inferences=number))
-                await eventually(lambda number=number: len(ingest.telemetry) == number)  # type: ignore[misc]
-            assert ingest.payloads == names[:1]  # at a byte a second the next one is not due yet
-
-    asyncio.run(main())

@@ -12,12 +12,15 @@ import numpy as np
 from cloud.app import known_versions
 from cloud.fleet.service import Fleet
 from cloud.foundation.database import Database
+from cloud.samples import store_links
 from cloud.samples.entities import Policy, Wanted
 from cloud.samples.kept import FolderFrames
 from cloud.samples.partials import Partials
 from cloud.samples.rpc import SampleStreams
 from cloud.samples.service import Samples
 from cloud.uplink.merge import Merger
+from cloud.uplink.queries import Queries
+from cloud.uplink.questions import Which
 from cloud.uplink.rpc import UplinkService
 from cloud.uplink.server import IngestServer
 from cloud.uplink.service import Ingest
@@ -95,6 +98,10 @@ def test_unsure_frames_of_an_agent_are_samples_whenever_it_is_killed(tmp_path: P
             expected = unlike(3)[frame - 1] if frame <= 3 else unlike(20)[10 + frame - 8]
             assert samples.frame(one) == expected.tobytes()
         await eventually(lambda: all(one.result for one in samples.listed(Wanted(limit=1000))))
+        with closing(Database(f"sqlite:///{cloud.folder}/cloud.db")) as database:
+            page = Queries(database, store_links.of_frames).results(Which(), limit=1000)
+        named = {one.frame: one.sample.id for one in page.results if one.sample}
+        assert named == {frame: one.id for frame, one in found.items()}
 
     asyncio.run(acts())
 

@@ -1,10 +1,11 @@
-"""Whatever is killed, whenever: what was acknowledged is stored, and nothing is stored twice.
+"""Whatever is killed, whenever: what was acknowledged is stored, and nothing is stored twice, of any kind.
 
 Two ingests behind one address, on one database; devices with their outboxes. All are processes, killed by SIGKILL.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from collections.abc import Callable
@@ -14,20 +15,25 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
+from cloud.fleet.service import Fleet
 from cloud.foundation.database import Database
 from cloud.uplink import tables
-from cloud.uplink.entities import Audited
-from cloud.uplink.service import Ingest
+from cloud.uplink.entities import Audited, Kind
+from edge.uplink import entities as edge
 from edge.uplink.outbox import Outbox
+from protos.v1.report_pb2 import Report
 from simulators.postgresql import Cluster, NoPostgresql, cluster
+from tests import kinds
 from tests.integration import uplink_processes as processes
-from tests.integration.uplink_kit import known
-from tests.integration.uplink_processes import acknowledged, either, free_port, kill, start
+from tests.integration.uplink_processes import acknowledged, either, free_port, kill, outbox_of, start
+from tests.kinds import ingest_of_all_kinds
 
 ROUNDS = 100
 DEVICES = 2
 INGESTS = 2
 PATIENCE_S = 90
+BATCHES_S = 60.0
+"""Of each kind."""
 
 
 @dataclass
@@ -47,6 +53,8 @@ class Site:
         return self.folder / f"{name}.db"
 
     def add(self, name: str, begin: Callable[[], object]) -> None:
+        if name.startswith("edge"):
+            Fleet(self.database).observe(Report(device=name, public_key=bytes(32)), 1)
         self.starts[name] = begin
         self.running[name] = begin()
 
@@ -75,29 +83,26 @@ def site_with(database_url: str, folder: Path, ingests: int = INGESTS, devices: 
     for name in (f"edge-{n}" for n in range(devices)):
         # Half of the devices know the replicas in the other order.
         target = either(ports if name[-1] in "02468" else ports[::-1])
-        arguments = (target, name, site.outbox(name), site.stop, 100.0)
+        arguments = (target, name, site.outbox(name), site.stop, BATCHES_S)
         site.add(name, lambda arguments=arguments: start(processes.device, *arguments))  # type: ignore[misc]
     return site
 
 
-def stored(database: Database, name: str) -> tuple[int, int, int]:
-    """Rows of a device, how many different frames they are of, and the highest frame."""
-    r = tables.results.c
-    wanted = select(func.count(), func.count(r.frame.distinct()), func.coalesce(func.max(r.frame), 0))
-    wanted = wanted.join(tables.sources, tables.sources.c.id == r.source).where(tables.sources.c.device == name)
+def stored(database: Database, name: str, kind: Kind = Kind.RESULTS) -> int:
+    """How many frames, events or intervals of a device there are: each once, and none is missing below the last."""
     with database.reading() as connection:
-        rows, frames, highest = connection.execute(wanted).one()
-    return rows, frames, highest
+        numbers = kinds.stored(connection, name, kind)
+    assert numbers == list(range(1, len(numbers) + 1))
+    return len(numbers)
 
 
 def check(site: Site) -> None:
     """In this order: what a device knows to be acknowledged now must be in the database when it is asked."""
-    assert not [one for one in Ingest(site.database, known).audit() if one.lost or one.doubled]
-    for name in (name for name in site.running if name.startswith("edge")):
-        told = acknowledged(site.outbox(name))
-        rows, frames, highest = stored(site.database, name)
-        assert rows == frames == highest
-        assert rows >= told
+    for kind in Kind:
+        assert not [one for one in ingest_of_all_kinds(site.database).audit(kind) if one.lost or one.doubled]
+        for name in (name for name in site.running if name.startswith("edge")):
+            told = acknowledged(outbox_of(site.outbox(name), edge.Kind(kind)))
+            assert stored(site.database, name, kind) >= told
 
 
 def accounted(database: Database, device: str) -> list[int]:
@@ -118,16 +123,20 @@ def drain(site: Site) -> None:
     for name in devices:
         site.running[name].join(PATIENCE_S)  # type: ignore[attr-defined]
         assert site.running[name].exitcode == 0, f"{name} could not send everything"  # type: ignore[attr-defined]
-    for name in devices:
-        outbox = Outbox.open(site.outbox(name), 1 << 30)
+    for name, kind in itertools.product(devices, Kind):
+        outbox = Outbox.open(outbox_of(site.outbox(name), edge.Kind(kind)), 1 << 30)
         taken = outbox.source_watermark(processes.SOURCE)
         outbox.close()
-        assert stored(site.database, name) == (taken, taken, taken)
-        assert accounted(site.database, name) == [taken, taken]
-        assert taken > 0
-        audited = next(one for one in Ingest(site.database, known).audit() if one.device == name)
+        assert stored(site.database, name, kind) == taken > 0
+        if kind is Kind.RESULTS:
+            assert accounted(site.database, name) == [taken, taken]
+        audited = next(one for one in ingest_of_all_kinds(site.database).audit(kind) if one.device == name)
         assert replace(audited, said_ms=None) == Audited(name, made=taken, sent=taken, stored=taken)
         assert audited.said_ms is not None
+    for name in devices:
+        newest = Fleet(site.database).device(name).telemetry
+        assert newest
+        assert newest.inferences == stored(site.database, name, Kind.TELEMETRY)
 
 
 def test_kills_of_servers_devices_and_postgresql_lose_and_double_nothing(tmp_path: Path) -> None:
@@ -154,7 +163,7 @@ def test_a_server_killed_between_commit_and_acknowledgement_stores_everything_on
 ) -> None:
     site = site_with(database_url, tmp_path, ingests=0, devices=0)
     port = free_port()
-    arguments = (either([port]), "edge-0", site.outbox("edge-0"), site.stop, 200.0)
+    arguments = (either([port]), "edge-0", site.outbox("edge-0"), site.stop, BATCHES_S)
     site.add("edge-0", lambda: start(processes.device, *arguments))
     try:
         for commit in range(1, 11):
@@ -173,7 +182,7 @@ def test_of_two_replicas_one_is_killed_and_its_devices_go_on_with_the_other(
 ) -> None:
     site = site_with(postgresql.new_database(), tmp_path, devices=4)
     try:
-        while not all(stored(site.database, f"edge-{n}")[0] for n in range(4)):
+        while not all(stored(site.database, f"edge-{n}") for n in range(4)):
             time.sleep(0.05)
         first, _ = (name for name in site.running if name.startswith("ingest"))
         kill(site.running[first])  # type: ignore[arg-type]

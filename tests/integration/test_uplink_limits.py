@@ -16,6 +16,7 @@ from cloud.uplink import tables
 from cloud.uplink.entities import MAX_BATCH_BYTES
 from cloud.uplink.queries import Queries
 from cloud.uplink.questions import Bucket, Which
+from cloud.uplink.rules import MOST_ROWS
 from protos.kit.columns import Results, decode, encode
 from protos.topics import MAX_BATCH_ROWS, MAX_GRPC_BYTES
 from protos.v1.uplink_pb2 import ResultBatch
@@ -49,6 +50,7 @@ class Poison:
 POISON = {
     "payload too large": Poison(batch(1, 3) + b"\x7a" + bytes(MAX_BATCH_BYTES), "a batch may have 131072"),
     "rows too many": Poison(raw(count=MAX_BATCH_ROWS + 1), "envelope says 4096", MAX_BATCH_ROWS),
+    "rows beyond all limits": Poison(raw(count=5000), "count is 5000", 5000),
     "rows other than said": Poison(batch(1, 3), "count is 3, the envelope says 2", 2),
     "model version unknown": Poison(changed(manifest=b"?" * 32), "is not registered here"),
     "version not the manifest's": Poison(changed(version=9), "its manifest is that of 'digits' 1"),
@@ -56,6 +58,7 @@ POISON = {
     "confidence no number": Poison(changed(confidence=np.array([1, np.nan, 1], np.float32)), "not numbers"),
     "time beyond all calendars": Poison(raw(first_captured_us=2**62), "must be below 2**62"),
     "frame beyond all numbers": Poison(raw(first_frame=2**62), "must be below 2**62"),
+    "slot no name": Poison(raw(slot="No"), "slot 'No' is not a name"),
     "no batch at all": Poison(b"\xff\xff\xff", "not a ResultBatch"),
 }
 
@@ -81,7 +84,7 @@ def test_poison_is_set_aside_with_the_reason_and_what_follows_is_stored(database
     asyncio.run(main())
 
 
-@pytest.mark.parametrize(("first_seq", "count"), [(0, 1), (2**63, 1), (1, 0), (1, MAX_BATCH_ROWS + 1)])
+@pytest.mark.parametrize(("first_seq", "count"), [(0, 1), (2**63, 1), (1, 0), (1, MOST_ROWS + 1)])
 def test_numbers_that_no_results_can_have_are_set_aside_and_move_nothing(
     database_url: str, first_seq: int, count: int
 ) -> None:

@@ -13,15 +13,15 @@ from sqlalchemy import select
 
 from cloud.foundation.database import Database
 from cloud.uplink import tables
-from cloud.uplink.entities import KnownVersion
+from cloud.uplink.entities import Kind, KnownVersion
 from cloud.uplink.merge import Merger
 from cloud.uplink.rpc import UplinkService
 from cloud.uplink.server import KEEP_ALIVE, IngestServer
-from cloud.uplink.service import Ingest
 from protos.kit.columns import Results, encode
 from protos.kit.keepalive import KeepAlive
 from protos.v1 import uplink_pb2, uplink_pb2_grpc
 from protos.v1.uplink_pb2 import UplinkMessage, UplinkReply
+from tests import kinds
 
 MANIFEST = b"m" * 32
 EPOCH = 77
@@ -41,15 +41,16 @@ class Cloud:
     address: str
     telemetry: list[tuple[str, uplink_pb2.Telemetry]] = field(default_factory=list)
 
-    def stored(self, device: str = "edge-1", epoch: int = EPOCH) -> list[int]:
+    def stored(self, device: str = "edge-1", epoch: int = EPOCH, kind: Kind = Kind.RESULTS) -> list[int]:
         """Sequence numbers in the database, a number as often as it is there."""
-        return stored(self.database, device, epoch)
+        return stored(self.database, device, epoch, kind)
 
 
-def stored(database: Database, device: str = "edge-1", epoch: int = EPOCH) -> list[int]:
-    """The frames' sequence numbers of one stream in the database, a number as often as it is there."""
-    wanted = select(tables.results.c.seq).join(tables.streams, tables.streams.c.id == tables.results.c.stream)
-    wanted = wanted.where(tables.streams.c.device == device, tables.streams.c.epoch == epoch).order_by("seq")
+def stored(database: Database, device: str = "edge-1", epoch: int = EPOCH, kind: Kind = Kind.RESULTS) -> list[int]:
+    """The sequence numbers of one stream in the database, a number as often as it is there."""
+    s, table = tables.streams.c, kinds.TABLES[kind]
+    wanted = select(table.c.seq).join(tables.streams, s.id == table.c.stream)
+    wanted = wanted.where(s.device == device, s.kind == kind, s.epoch == epoch).order_by("seq")
     with database.reading() as connection:
         return list(connection.execute(wanted).scalars())
 
@@ -60,7 +61,7 @@ async def running_cloud(
 ) -> AsyncIterator[Cloud]:
     database = Database(database_url)
     database.create()
-    ingest = Ingest(database, known)
+    ingest = kinds.ingest_of_all_kinds(database, known)
     merger = Merger(ingest.commit, rows=5000, wait_s=wait_s)
     told: list[tuple[str, uplink_pb2.Telemetry]] = []
     service = UplinkService(ingest, merger, lambda device, telemetry: told.append((device, telemetry)))
@@ -82,39 +83,60 @@ class Device:
 
     def __init__(self, call: grpc.aio.StreamStreamCall[UplinkMessage, UplinkReply]) -> None:
         self.call = call
-        self.acknowledged = 0
+        self.told = dict.fromkeys(Kind, 0)
         self.quarantined: list[tuple[int, str]] = []
+        self.aside: list[Kind] = []
         self.delays: list[int] = []
+
+    @property
+    def acknowledged(self) -> int:
+        """Of results."""
+        return self.told[Kind.RESULTS]
+
+    @acknowledged.setter
+    def acknowledged(self, watermark: int) -> None:
+        self.told[Kind.RESULTS] = watermark
 
     async def hello(self, device: str = "edge-1", epoch: int = EPOCH) -> uplink_pb2.Welcome:
         await self.call.write(UplinkMessage(hello=uplink_pb2.Hello(device=device, epoch=epoch)))
         return (await self.next()).welcome
 
-    async def send(self, first_seq: int, count: int, payload: bytes | None = None) -> None:
-        data = batch(first_seq, count) if payload is None else payload
-        await self.call.write(UplinkMessage(batch=uplink_pb2.Batch(first_seq=first_seq, count=count, payload=data)))
+    async def hello_with_lines(self, device: str = "edge-1", epoch: int = EPOCH) -> dict[Kind, int]:
+        """The greeting of a device that has outboxes of all kinds; how far the server says that each has come."""
+        lines = [uplink_pb2.Line(kind=wire(kind), epoch=epoch) for kind in Kind if kind is not Kind.RESULTS]
+        await self.call.write(UplinkMessage(hello=uplink_pb2.Hello(device=device, epoch=epoch, lines=lines)))
+        welcome = (await self.next()).welcome
+        return {Kind.RESULTS: welcome.watermark} | {Kind(mark.kind): mark.watermark for mark in welcome.marks}
+
+    async def send(self, first_seq: int, count: int, payload: bytes | None = None, kind: Kind = Kind.RESULTS) -> None:
+        data = CONTENT[kind](first_seq, count) if payload is None else payload
+        sent = uplink_pb2.Batch(first_seq=first_seq, count=count, payload=data, kind=wire(kind))
+        await self.call.write(UplinkMessage(batch=sent))
 
     async def next(self) -> UplinkReply:
         reply = await self.call.read()
         assert isinstance(reply, UplinkReply), f"the stream ended: {await self.call.code()}"
+        self._take(reply)
+        return reply
+
+    def _take(self, reply: UplinkReply) -> None:
         if reply.HasField("ack"):
-            self.acknowledged = reply.ack.watermark
+            self.told[Kind(reply.ack.kind)] = reply.ack.watermark
         if reply.HasField("delay"):
             self.delays.append(reply.delay.milliseconds)
         if reply.HasField("quarantined"):
             self.quarantined.append((reply.quarantined.first_seq, reply.quarantined.reason))
-        return reply
+            self.aside.append(Kind(reply.quarantined.kind))
 
-    async def until_acknowledged(self, seq: int) -> None:
-        while self.acknowledged < seq:
+    async def until_acknowledged(self, seq: int, kind: Kind = Kind.RESULTS) -> None:
+        while self.told[kind] < seq:
             await self.next()
 
     async def end(self) -> tuple[grpc.StatusCode, str]:
         """Read to the end; the status and what it says."""
         with suppress(grpc.aio.AioRpcError):
             while isinstance(reply := await self.call.read(), UplinkReply):
-                if reply.HasField("ack"):
-                    self.acknowledged = reply.ack.watermark
+                self._take(reply)
         return await self.call.code(), await self.call.details()
 
 
@@ -138,3 +160,12 @@ def batch(first: int, count: int) -> bytes:
             latency_us=np.ones(count, np.uint32),
         )
     )
+
+
+CONTENT = {Kind.RESULTS: batch, Kind.EVENTS: kinds.events, Kind.TELEMETRY: kinds.telemetry}
+"""By kind, the bytes of a batch from its first number and count."""
+
+
+def wire(kind: Kind) -> uplink_pb2.Kind:
+    """As messages have it."""
+    return uplink_pb2.Kind.Value(f"KIND_{kind.name}")

@@ -10,22 +10,23 @@ import random
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from cloud.foundation.database import Database
+from cloud.uplink import entities as uplink_entities
 from cloud.uplink.entities import Outcome, ReceivedBatch
 from cloud.uplink.merge import Commit, Merger
 from cloud.uplink.rpc import UplinkService
 from cloud.uplink.server import IngestServer
-from cloud.uplink.service import Ingest
-from edge.uplink.entities import NewBatch
+from edge.uplink.entities import Kind, NewBatch
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
 from protos.kit import logs
-from tests.integration.uplink_kit import batch, known
+from tests.integration.uplink_kit import CONTENT, known
+from tests.kinds import ingest_of_all_kinds
 from tests.waiting import eventually
 
 ROWS = 5
@@ -77,7 +78,7 @@ def serve(url: str, port: int, killed_at_commit: int = 0) -> None:
 
     async def main() -> None:
         database = Database(url)
-        ingest = Ingest(database, known)
+        ingest = ingest_of_all_kinds(database, known)
         commit = _killed_after(ingest.commit, killed_at_commit) if killed_at_commit else ingest.commit
         merger = Merger(commit, rows=5000, wait_s=0.005)
         server = IngestServer(UplinkService(ingest, merger, lambda _device, _telemetry: None))
@@ -116,26 +117,52 @@ def acknowledged(outbox: Path) -> int:
     return max((int.from_bytes(told[i : i + 8], "big") for i in range(0, len(told), 8)), default=0)
 
 
-def device(target: str, name: str, path: Path, stop: Path, batches_s: float) -> None:
-    """A device: a sensor that goes on where the outbox's watermark is, until `stop` exists; then all is sent."""
+def outbox_of(path: Path, kind: Kind) -> Path:
+    """Where a device whose results' outbox is at `path` has that of another kind."""
+    return path if kind is Kind.RESULTS else path.with_name(f"{path.stem}-{kind}.db")
 
+
+def device(target: str, name: str, path: Path, stop: Path, batches_s: float) -> None:
+    """A device: of each kind a sensor that goes on where its outbox is, until `stop` exists; then all is sent."""
+    files = {kind: outbox_of(path, kind) for kind in Kind}
+    _live(target, name, files, lambda kind, outbox: _sense(kind, outbox, stop, batches_s))
+
+
+def device_of_kinds(target: str, name: str, folder: Path, stop: Path, batches_s: float) -> None:
+    """A device with an outbox for each kind in `folder`, each fed as above with numbers for payloads."""
+    files = {kind: folder / f"{kind}.db" for kind in Kind}
+    _live(target, name, files, lambda _, outbox: _number(outbox, stop, batches_s))
+
+
+def _live(target: str, name: str, files: Mapping[Kind, Path], feed: Callable[[Kind, Outbox], None]) -> None:
     async def main() -> None:
-        outbox = Witnessed.open(path, 1 << 30)
-        sensing = asyncio.create_task(asyncio.to_thread(_sense, outbox, stop, batches_s))
-        streaming = asyncio.create_task(Uplink(target, name, outbox, chance=lambda: 0.05).run())
-        await sensing
-        await eventually(lambda: outbox.depth().rows == 0)
+        outboxes = {kind: Witnessed.open(path, 1 << 30) for kind, path in files.items()}
+        feeding = [asyncio.create_task(asyncio.to_thread(feed, *one)) for one in outboxes.items()]
+        beside: dict[Kind, Outbox] = {kind: one for kind, one in outboxes.items() if kind is not Kind.RESULTS}
+        uplink = Uplink(target, name, outboxes[Kind.RESULTS], lambda: 0.05, beside=beside)
+        streaming = asyncio.create_task(uplink.run())
+        await asyncio.gather(*feeding)
+        await eventually(lambda: not any(outbox.depth().rows for outbox in outboxes.values()))
         streaming.cancel()
         await asyncio.gather(streaming, return_exceptions=True)
-        outbox.close()
+        for outbox in outboxes.values():
+            outbox.close()
 
     logs.configure("critical")
     asyncio.run(main())
 
 
-def _sense(outbox: Outbox, stop: Path, batches_s: float) -> None:
+def _number(outbox: Outbox, stop: Path, batches_s: float) -> None:
     pause = threading.Event()
     while not stop.exists():
+        number = outbox.source_watermark(SOURCE) + 1
+        outbox.append([NewBatch(1, b"%d" % number, SOURCE, number)])
+        pause.wait(random.expovariate(batches_s))
+
+
+def _sense(kind: Kind, outbox: Outbox, stop: Path, batches_s: float) -> None:
+    pause, content = threading.Event(), CONTENT[uplink_entities.Kind(kind)]
+    while not stop.exists():
         first = outbox.source_watermark(SOURCE) + 1
-        outbox.append([NewBatch(ROWS, batch(first, ROWS), SOURCE, first + ROWS - 1)])
+        outbox.append([NewBatch(ROWS, content(first, ROWS), SOURCE, first + ROWS - 1)])
         pause.wait(random.expovariate(batches_s))

@@ -25,7 +25,7 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("walk", ["One frame", "One model"])
+@pytest.mark.parametrize("walk", ["One frame", "One event", "One model"])
 def test_a_walk_goes_through_the_rooms_in_order_and_never_back(walk: str) -> None:
     section = (ROOT / "docs" / "architecture.md").read_text().split(f"## {walk},")[1].split("\n## ")[0]
     steps = re.findall(r"^\| .* \| `((?:cloud|edge|simulators)/\w+)", section, re.MULTILINE)

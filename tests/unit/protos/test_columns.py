@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,6 +37,17 @@ def test_a_batch_comes_back_as_it_was(count: int, first_frame: int) -> None:
     assert (got.model, got.version, got.manifest, got.source) == ("digits", 2, b"m" * 32, "sensor")
     for name in ("frame", "captured_us", "label", "confidence", "latency_us"):
         np.testing.assert_array_equal(getattr(got, name), getattr(sent, name))
+
+
+@pytest.mark.parametrize("slot", ["default", "doors"])
+def test_a_batch_knows_the_slot_of_the_model_that_answered(slot: str) -> None:
+    assert columns.decode(columns.encode(replace(results(3), slot=slot)), 3).slot == slot
+
+
+def test_an_older_agent_names_no_slot_and_means_the_default_one() -> None:
+    message = uplink_pb2.ResultBatch.FromString(columns.encode(results(3)))
+    assert not message.slot
+    assert columns.decode(message.SerializeToString(), 3).slot == "default"
 
 
 def test_a_clock_that_jumps_back_within_a_batch_is_held_not_wrapped() -> None:

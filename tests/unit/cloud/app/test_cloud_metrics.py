@@ -12,17 +12,17 @@ from cloud.rollouts.entities import State
 from cloud.rollouts.metrics import RolloutStates
 from cloud.routes import create_api
 from cloud.uplink import metrics
-from cloud.uplink.entities import Books, Fate, Outcome, ReceivedBatch
+from cloud.uplink.entities import Books, Fate, Kind, Outcome, ReceivedBatch
 from protos.topics import MAX_BATCH_ROWS
 
 
 def scraped() -> dict[tuple[str, str], float]:
-    """Samples by name and first label."""
+    """Samples by name and all labels."""
     answer = TestClient(create_api([], dict)).get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain")
     families = text_string_to_metric_families(answer.text)
-    return {(s.name, next(iter(s.labels.values()), "")): s.value for family in families for s in family.samples}
+    return {(s.name, " ".join(s.labels.values())): s.value for family in families for s in family.samples}
 
 
 def test_metrics_of_the_process_and_of_the_rooms_are_told() -> None:
@@ -40,7 +40,8 @@ def test_open_metrics_is_told_to_who_asks_for_it() -> None:
 def test_every_reason_and_fate_is_there_before_it_ever_happened() -> None:
     found = scraped()
     for fate in ("stored", "duplicate", "quarantined", "detached"):
-        assert ("littoral_uplink_rows_total", fate) in found
+        for kind in Kind:
+            assert ("littoral_uplink_rows_total", f"{fate} {kind.plural}") in found
     for reason in ("quota", "database"):
         assert ("littoral_uplink_delays_total", reason) in found
 
@@ -50,17 +51,20 @@ def test_a_transaction_is_counted_by_what_became_of_its_batches() -> None:
     fates = [Fate.STORED, Fate.STORED, Fate.DUPLICATE, Fate.QUARANTINED]
     batches = [ReceivedBatch(1, "edge-1", 1, count, b"", 0) for count in (100, 20, 3, 2**32 - 1)]
     batches.append(ReceivedBatch(1, "edge-1", 0, 0, b"", 0, Books(1)))
-    metrics.committed(batches, [Outcome(fate, 0) for fate in [*fates, Fate.NOTED]], 0.02)
+    batches.append(ReceivedBatch(2, "edge-1", 1, 7, b"", 0, kind=Kind.EVENTS))
+    metrics.committed(batches, [Outcome(fate, 0) for fate in [*fates, Fate.NOTED, Fate.STORED]], 0.02)
     after = scraped()
     grown = {key: after[key] - before.get(key, 0) for key in after if after[key] != before.get(key, 0)}
     expected = {
-        ("littoral_uplink_batches_total", "stored"): 2,
-        ("littoral_uplink_batches_total", "duplicate"): 1,
-        ("littoral_uplink_batches_total", "quarantined"): 1,
-        ("littoral_uplink_rows_total", "stored"): 120,
-        ("littoral_uplink_rows_total", "duplicate"): 3,
-        ("littoral_uplink_rows_total", "quarantined"): MAX_BATCH_ROWS,  # no batch has more, whatever it says
-        ("littoral_uplink_commit_rows_sum", ""): 120,
+        ("littoral_uplink_batches_total", "stored results"): 2,
+        ("littoral_uplink_batches_total", "stored events"): 1,
+        ("littoral_uplink_batches_total", "duplicate results"): 1,
+        ("littoral_uplink_batches_total", "quarantined results"): 1,
+        ("littoral_uplink_rows_total", "stored results"): 120,
+        ("littoral_uplink_rows_total", "stored events"): 7,
+        ("littoral_uplink_rows_total", "duplicate results"): 3,
+        ("littoral_uplink_rows_total", "quarantined results"): MAX_BATCH_ROWS,  # no batch has more, whatever it says
+        ("littoral_uplink_commit_rows_sum", ""): 127,
         ("littoral_uplink_commit_rows_count", ""): 1,
         ("littoral_uplink_commit_seconds_count", ""): 1,
     }

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from cloud.drift import commands
-from cloud.drift.entities import BadDrift
+from cloud.drift.entities import HOUR_MS, BadDrift, JudgedHour, Stretch, TooMuch
 from cloud.drift.routes import router
 from cloud.drift.service import Drifts
 from cloud.fleet.service import Fleet
@@ -185,3 +185,84 @@ def test_without_an_api_the_command_says_what_to_do() -> None:
     result = CliRunner().invoke(commands.drift, ["--api", "http://127.0.0.1:9", "--json"])
     assert result.exit_code == 1
     assert "littoral serve" in result.output
+
+
+def hours(drifts: Drifts, **which: object) -> list[JudgedHour]:
+    return list(drifts.hours(Stretch(**{"first_hour": 0, "last_hour": 100} | which)))  # type: ignore[arg-type]
+
+
+def test_windows_of_an_hour_are_added_up_by_device_and_for_all_devices(drifts: Drifts, manifest: bytes) -> None:
+    for number, (device, minute) in enumerate((("edge-1", 0), ("edge-1", 59), ("edge-2", 30), ("edge-1", 60))):
+        drifts.take(device, drift(manifest, sketch(seed=number)), 5 * HOUR_MS + minute * 60_000)
+    told = [(one.seen.hour, one.seen.windows, one.difference.frames) for one in hours(drifts)]
+    assert told == [(5, 3, 3000), (6, 1, 1000)]
+    (first, second) = hours(drifts, device="edge-1")
+    assert (first.seen.device, first.seen.slot, first.seen.windows) == ("edge-1", "default", 2)
+    assert (second.seen.hour, second.seen.windows) == (6, 1)
+
+
+def test_an_hour_that_differs_stays_in_the_account_when_the_next_does_not(drifts: Drifts, manifest: bytes) -> None:
+    for hour, shares in ((1, EVEN), (2, SKEWED), (3, EVEN)):
+        drifts.take("edge-1", drift(manifest, sketch(shares, seed=hour)), hour * HOUR_MS)
+    assert [bool(one.alarm) for one in hours(drifts)] == [False, True, False]
+
+
+def test_the_account_is_told_apart_by_model_version(drifts: Drifts, catalogue: Catalogue, manifest: bytes) -> None:
+    other = catalogue.add(2, Reference(variant="int8", sketch=sketch(count=10_000, seed=7)))
+    for digest in (manifest, other, other):
+        drifts.take("edge-1", drift(digest), HOUR_MS)
+    assert sorted((one.seen.version, one.seen.windows) for one in hours(drifts)) == [(1, 1), (2, 2)]
+    assert hours(drifts, model="faces") == []
+
+
+def test_only_the_hours_that_are_asked_for_are_told(drifts: Drifts, manifest: bytes) -> None:
+    for hour in range(5):
+        drifts.take("edge-1", drift(manifest), hour * HOUR_MS)
+    assert [one.seen.hour for one in hours(drifts, first_hour=1, last_hour=3)] == [1, 2, 3]
+
+
+def test_the_account_goes_after_as_many_whole_days_as_it_is_kept(drifts: Drifts, manifest: bytes) -> None:
+    for hour in (0, 23, 24, 47, 48):
+        drifts.take("edge-1", drift(manifest), hour * HOUR_MS)
+    assert drifts.expire(49 * HOUR_MS, days=1) == 4
+    assert [one.seen.hour for one in hours(drifts)] == [24, 47, 48]
+
+
+def test_a_device_that_never_reported_is_in_no_account(drifts: Drifts, manifest: bytes) -> None:
+    drifts.take("edge-9", drift(manifest), HOUR_MS)
+    assert hours(drifts) == []
+
+
+def test_more_than_one_answer_holds_is_refused_with_advice(
+    drifts: Drifts, manifest: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloud.drift.service.MOST_HOURS", 2)
+    for hour in range(3):
+        drifts.take("edge-1", drift(manifest), hour * HOUR_MS)
+    with pytest.raises(TooMuch, match="shorter time"):
+        hours(drifts)
+
+
+def test_the_account_over_the_api(drifts: Drifts, manifest: bytes) -> None:
+    for hour in (1, 2):
+        drifts.take("edge-1", drift(manifest, sketch(SKEWED)), hour * HOUR_MS)
+    asked = {"from": "1970-01-01T02:30:00", "device": "edge-1"}
+    (told,) = client(drifts).get("/api/v1/drift/history", params=asked).json()
+    assert (told["begin_ms"], told["device"], told["slot"], told["model"]) == (
+        2 * HOUR_MS,
+        "edge-1",
+        "default",
+        "digits",
+    )
+    assert (told["windows"], told["frames"]) == (1, 1000)
+    assert "labels" in told["alarm"]
+
+
+def test_people_see_the_account_hour_by_hour(
+    drifts: Drifts, manifest: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drifts.take("edge-1", drift(manifest, sketch(SKEWED)), 2 * HOUR_MS)
+    emit(client(drifts).get("/api/v1/drift/history").json(), False, commands._draw_history)
+    told = capsys.readouterr().out
+    assert "1970-01-01 02:00" in told
+    assert "all" in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -11,6 +12,7 @@ from alembic.autogenerate import produce_migrations, render_python_code
 from alembic.migration import MigrationContext
 from click.testing import CliRunner
 from sqlalchemy import Connection, create_engine, inspect
+from sqlalchemy.exc import IntegrityError
 
 import cloud.app  # noqa: F401 - with it every room's tables are known
 from cloud.cli import littoral
@@ -18,7 +20,7 @@ from cloud.foundation import migrate
 from cloud.foundation.database import Database, DatabaseFailed, metadata
 from cloud.foundation.migrations.versions.v0002_account import account_for_all
 from cloud.uplink import store
-from cloud.uplink.entities import KnownVersion, ReceivedBatch
+from cloud.uplink.entities import Kind, KnownVersion, Opened, ReceivedBatch
 from cloud.uplink.rules import days_to_make
 from cloud.uplink.service import Ingest
 from protos.kit.columns import Results, encode
@@ -39,6 +41,9 @@ POSTGRESQL_SCHEMA = (
     WHERE connamespace = current_schema()::regnamespace""",
     "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = current_schema()",
 )
+
+
+_ADDED = re.compile(r", (?=[a-z_]+ [A-Z])")
 
 
 @pytest.fixture
@@ -76,8 +81,11 @@ def schema(database: Database) -> list[str]:
 
 
 def _lines(sql: str | None) -> list[str]:
-    """The parts of a statement; whether a key is said with its column or after all columns is the same."""
-    return [line.strip().rstrip(",") for line in (sql or "").splitlines()]
+    """The parts of a statement; whether a key is said with its column or after all columns is the same.
+
+    A column that was added stands on the line of the one before it.
+    """
+    return [part.strip().rstrip(",") for line in (sql or "").splitlines() for part in _ADDED.split(line)]
 
 
 def tables(database: Database) -> set[str]:
@@ -109,6 +117,23 @@ def test_a_database_from_before_versions_were_counted_is_taken_over_with_its_row
     with database.reading() as connection:
         assert connection.exec_driver_sql("SELECT device, watermark FROM streams").one() == ("edge-1", 3)
     assert {"result_minutes", "model_versions"} <= tables(database)
+    database.close()
+
+
+def test_streams_from_before_carry_results_and_keep_what_refers_to_them(database_url: str) -> None:
+    def with_books(connection: Connection) -> None:
+        command.upgrade(migrate._config(connection), "0010")
+        connection.exec_driver_sql("INSERT INTO streams (id, device, epoch, watermark) VALUES (3, 'edge-1', 7, 5)")
+        connection.exec_driver_sql("INSERT INTO stream_books VALUES (3, 5, 0, 0, 0, 5, 1)")
+
+    database = made(database_url, with_books)
+    database.migrate()
+    with database.transaction() as connection:
+        assert store.find_stream(connection, "edge-1", Kind.RESULTS, 7) == Opened(3, 5)
+        assert connection.exec_driver_sql("SELECT stream FROM stream_books").scalar_one() == 3
+        store.begin_stream(connection, "edge-1", Kind.EVENTS, 7)
+        with pytest.raises(IntegrityError):
+            connection.exec_driver_sql("DELETE FROM streams WHERE id = 3")
     database.close()
 
 

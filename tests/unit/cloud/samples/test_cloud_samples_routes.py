@@ -18,6 +18,7 @@ from cloud.samples.commands import Size, samples
 from cloud.samples.entities import Offer
 from cloud.samples.files import picture
 from cloud.samples.routes import router
+from cloud.uplink.queries import Queries
 from tests.samples_cloud import FRAME_BYTES, SHAPE, SamplesCloud, samples_cloud
 
 FRAME = bytes(range(200)) * 200
@@ -33,7 +34,7 @@ def cloud(tmp_path: Path) -> Iterator[SamplesCloud]:
 
 @pytest.fixture
 def api(cloud: SamplesCloud) -> TestClient:
-    return TestClient(create_api([router(cloud.samples)], dict))
+    return TestClient(create_api([router(cloud.samples, Queries(cloud.database))], dict))
 
 
 @pytest.fixture

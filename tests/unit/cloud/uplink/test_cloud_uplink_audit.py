@@ -152,6 +152,14 @@ def test_a_frame_that_two_lives_of_an_outbox_brought_is_doubled(ingest: Ingest) 
     assert (found.stored, found.lost, found.doubled) == (4, 0, 1)
 
 
+def test_a_frame_that_one_model_answers_in_two_slots_is_there_once_for_each(ingest: Ingest) -> None:
+    opened = ingest.open("edge-1", 7)
+    doors = batch(opened, 4, payload(1, [1] * 3, slot="doors"), 3)
+    ingest.commit([rows(opened, 1, 3), doors], NOW_MS)
+    (found,) = ingest.audit()
+    assert (found.stored, found.lost, found.doubled) == (6, 0, 0)
+
+
 def test_a_later_life_of_the_outbox_goes_on_with_the_numbers_and_misses_none(ingest: Ingest) -> None:
     old = ingest.open("edge-1", 7)
     ingest.commit([said(old, last_seq=4, waiting=4), rows(old, 1, 6)], NOW_MS)

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from test_cloud_uplink_service import batch, known, payload
 
 from cloud.foundation.database import Database
+from cloud.results_commands import results
 from cloud.uplink import export as exporting
-from cloud.uplink.commands import results
 from cloud.uplink.entities import DAY_MS
 from cloud.uplink.export import days, export
 from cloud.uplink.queries import Queries
@@ -63,6 +63,7 @@ def test_every_result_of_the_time_is_in_the_file_once_with_its_names(database: D
         "seq": 12,
         "source": "camera",
         "frame": 12,
+        "slot": "default",
         "model": "digits",
         "version": 2,
         "label": 1,
@@ -70,6 +71,8 @@ def test_every_result_of_the_time_is_in_the_file_once_with_its_names(database: D
         "latency_us": 70,
         "captured_us": datetime.fromtimestamp(6e-6, UTC),
         "received_ms": datetime.fromtimestamp((BEGIN_MS + 1.5 * DAY_MS) / 1000, UTC),
+        "sample": None,
+        "sample_digest": None,
     }
 
 
@@ -120,6 +123,26 @@ def test_the_command_exports_from_the_database_it_is_given(database_url: str, tm
     shown = CliRunner().invoke(results, [*arguments, "--database", database_url, "--json"])
     assert shown.exit_code == 0, shown.output
     assert json.loads(shown.stdout)["rows"] == pq.read_table(file).num_rows == 20
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize(
+    ("asked", "rows"),
+    [
+        (["--device", "edge-1", "--label", "3"], 3),
+        (["--version", "2", "--slot", "default"], 30),
+        (["--slot", "second"], 0),
+        (["--source", "camera", "--model", "digits"], 60),
+        (["--source", "door"], 0),
+    ],
+)
+def test_the_command_exports_only_what_it_is_asked_for(
+    database_url: str, tmp_path: Path, asked: list[str], rows: int
+) -> None:
+    arguments = ["export", "--from", "2024-10-01", "-o", str(tmp_path / "some.parquet"), *asked]
+    shown = CliRunner().invoke(results, [*arguments, "--database", database_url, "--json"])
+    assert shown.exit_code == 0, shown.output
+    assert json.loads(shown.stdout)["rows"] == rows
 
 
 @pytest.mark.usefixtures("database")

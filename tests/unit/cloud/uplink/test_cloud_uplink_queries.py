@@ -49,13 +49,17 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def queries(database: Database) -> Queries:
-    """Of two devices, one with two epochs: on each of three days a batch of each stream, labels 0 to 3."""
+    """Of two devices, one with two epochs, the other with a slot `doors`.
+
+    On each of three days a batch of each stream, labels 0 to 3.
+    """
     ingest = Ingest(database, known)
     one, again, two = ingest.open("edge-1", 7), ingest.open("edge-1", 8), ingest.open("edge-2", 7)
     for day in range(3):
         first = 4 * day + 1
         for opened, device, version in ((one, "edge-1", 1), (again, "edge-1", 2), (two, "edge-2", 1)):
-            data = payload(first, [0, 1, 2, 3], version=version, source=f"camera-{version}")
+            slot = "doors" if device == "edge-2" else "default"
+            data = payload(first, [0, 1, 2, 3], version=version, source=f"camera-{version}", slot=slot)
             ingest.commit([batch(opened, first, data, 4, device=device)], BEGIN_MS + day * DAY_MS + opened.stream)
     return Queries(database)
 
@@ -106,6 +110,9 @@ def test_a_page_goes_on_where_the_last_ended_whatever_has_come_since(queries: Qu
         (Which(version=2), 12),
         (Which(device="edge-2", version=2), 0),
         (Which(source="camera-2"), 12),
+        (Which(slot="doors"), 12),
+        (Which(version=1, slot="default"), 12),
+        (Which(device="edge-1", slot="doors"), 0),
         (Which(device="edge-9"), 0),
         (Which(from_ms=BEGIN_MS + DAY_MS), 24),
         (Which(to_ms=BEGIN_MS + DAY_MS), 12),
@@ -136,6 +143,7 @@ def test_a_result_is_found_by_the_confidence_that_it_is_shown_with(
 def test_a_result_has_its_names(queries: Queries) -> None:
     found = queries.results(Which(device="edge-1"), limit=1).results[0]
     assert (found.device, found.epoch, found.seq, found.source, found.frame) == ("edge-1", 8, 12, "camera-2", 12)
+    assert found.slot == "default"
     assert (found.model, found.version, found.label, found.confidence, found.latency_us) == ("digits", 2, 3, 0.5, 70)
 
 
@@ -188,7 +196,8 @@ def test_the_account_of_everything_is_one_entry_a_day(queries: Queries) -> None:
         ((Group.DEVICE,), 6),
         ((Group.VERSION,), 6),
         ((Group.LABEL,), 12),
-        ((Group.DEVICE, Group.VERSION, Group.LABEL), 36),
+        ((Group.SLOT,), 6),
+        (tuple(Group), 36),
     ],
 )
 def test_the_account_is_told_apart_by_what_is_asked_and_loses_nothing(
@@ -207,6 +216,7 @@ def test_the_account_is_told_apart_by_what_is_asked_and_loses_nothing(
     [
         (Which(device="edge-1"), 24),
         (Which(version=2), 12),
+        (Which(slot="doors"), 12),
         (Which(label=3), 9),
         (Which(source="camera-1"), 24),
         (Which(from_ms=BEGIN_MS + DAY_MS), 24),

@@ -17,8 +17,8 @@ from fastapi import FastAPI
 from test_cloud_uplink_service import batch, known, payload
 
 from cloud.foundation.database import Database
+from cloud.results_commands import results
 from cloud.uplink import consumer_routes, query_routes, routes
-from cloud.uplink.commands import results
 from cloud.uplink.consumers import Consumers
 from cloud.uplink.entities import DAY_MS
 from cloud.uplink.queries import Queries
@@ -94,6 +94,7 @@ def test_a_result_tells_everything(ingest: Ingest, client: httpx.Client) -> None
             "seq": 1,
             "source": "camera",
             "frame": 1,
+            "slot": "default",
             "model": "digits",
             "version": 1,
             "label": 7,
@@ -101,6 +102,7 @@ def test_a_result_tells_everything(ingest: Ingest, client: httpx.Client) -> None
             "latency_us": 70,
             "captured_us": 5,
             "received_ms": BEGIN_MS,
+            "sample": None,
         }
     ]
 
@@ -204,14 +206,3 @@ def test_following_prints_every_result_once_and_goes_on_where_it_ended(ingest: I
     assert [json.loads(line)["seq"] for line in run(address, "follow", "billing", "--once").output.splitlines()] == [4]
     assert json.loads(run(address, "consumers", "--json").output)[0]["behind"] == 0
     assert json.loads(run(address, "consumers", "--remove", "billing", "--json").output) == []
-
-
-def test_a_batch_in_quarantine_is_written_to_a_file(ingest: Ingest, address: str, tmp_path: Path) -> None:
-    opened = ingest.open("edge-1", 1)
-    ingest.commit([batch(opened, 1, b"\xff\xff?", 4)], BEGIN_MS)
-    assert "not a ResultBatch" in run(address, "quarantine").output
-    file = tmp_path / "batch.bin"
-    run(address, "quarantine", "1", "-o", str(file))
-    assert file.read_bytes() == b"\xff\xff?"
-    for wrong in (["1"], ["-o", str(file)], ["9", "-o", str(file)]):
-        assert CliRunner().invoke(results, ["quarantine", *wrong, "--api", address]).exit_code != 0

@@ -11,9 +11,10 @@ from sqlalchemy import inspect, select
 from test_cloud_uplink_service import batch, known, payload
 
 from cloud.foundation.database import Database
+from cloud.foundation.retention import Kept, Retention
 from cloud.uplink import store_sqlite, tables
 from cloud.uplink.entities import DAY_MS, Fate
-from cloud.uplink.retention import Kept, Retention
+from cloud.uplink.quarantine import Quarantine
 from cloud.uplink.service import Ingest
 from simulators.postgresql import Cluster
 from tests.waiting import blocked, eventually
@@ -135,13 +136,13 @@ def test_an_account_of_nothing_is_kept_without_trouble(database: Database) -> No
     assert Ingest(database, known).expire_account(MIDNIGHT_MS, days=1) == 0
 
 
-def test_quarantine_is_kept_for_its_own_time_and_the_books_still_balance(ingest: Ingest) -> None:
+def test_quarantine_is_kept_for_its_own_time_and_the_books_still_balance(ingest: Ingest, database: Database) -> None:
     opened = ingest.open("edge-2", 7)
     for day in range(3):
         poison = batch(opened, day + 1, b"?", 1, device="edge-2")
         ingest.commit([poison], MIDNIGHT_MS + day * DAY_MS)
     assert ingest.expire_quarantine(MIDNIGHT_MS + 2 * DAY_MS, days=1) == 1
-    assert [one.first_seq for one in ingest.quarantined(10)] == [3, 2]
+    assert [one.first_seq for one in Quarantine(database, known).page(10)] == [3, 2]
     audited = next(one for one in ingest.audit() if one.device == "edge-2")
     assert (audited.quarantined, audited.lost) == (3, 0)
 
@@ -154,5 +155,5 @@ def test_what_is_to_be_kept_for_ever_is_and_the_rest_is_dropped_in_its_turn(inge
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
-    asyncio.run(a_moment(Retention(ingest, Kept(results=1, aggregates=0, quarantine=0))))
+    asyncio.run(a_moment(Retention([Kept("results", 1, ingest.expire), Kept("aggregates", 0, ingest.expire_account)])))
     assert len(minutes(database)) == 10

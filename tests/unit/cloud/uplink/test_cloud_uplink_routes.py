@@ -1,4 +1,4 @@
-"""Truths, summary and quarantine over HTTP."""
+"""Truths, summary and audit over HTTP."""
 
 from __future__ import annotations
 
@@ -88,31 +88,6 @@ def test_a_summary_over_several_models_asks_for_one(client: TestClient, ingest: 
     assert answer.status_code == 422
     assert "digits, faces" in answer.json()["detail"]
     assert client.get("/api/v1/summary", params={"model": "faces"}).json()["results_per_version"] == {"1": 1}
-
-
-def test_quarantine_is_listed_with_reasons(client: TestClient, ingest: Ingest) -> None:
-    stream = ingest.open("edge-1", 5).stream
-    ingest.commit([ReceivedBatch(stream, "edge-1", 1, 4, b"\xff\xff", 0)], 99)
-    assert client.get("/api/v1/quarantine").json() == [
-        {
-            "id": 1,
-            "device": "edge-1",
-            "epoch": "5",
-            "first_seq": "1",
-            "count": 4,
-            "reason": "not a ResultBatch",
-            "bytes": 2,
-            "received_ms": 99,
-        }
-    ]
-
-
-def test_a_batch_in_quarantine_is_handed_out_as_it_came(client: TestClient, ingest: Ingest) -> None:
-    stream = ingest.open("edge-1", 5).stream
-    ingest.commit([ReceivedBatch(stream, "edge-1", 1, 4, b"\xff\xff", 0)], 99)
-    assert client.get("/api/v1/quarantine/1/payload").content == b"\xff\xff"
-    missing = client.get("/api/v1/quarantine/2/payload")
-    assert (missing.status_code, missing.json()["detail"]) == (404, "there is no batch 2 in quarantine")
 
 
 def test_the_audit_is_told_by_device(client: TestClient, ingest: Ingest) -> None:

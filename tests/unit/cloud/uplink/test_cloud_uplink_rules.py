@@ -73,7 +73,14 @@ def test_the_watermark_passes_an_unreadable_batch() -> None:
     assert (state, placement) == (StreamState(15, set_aside=5), Placement(Fate.QUARANTINED, reason="not a ResultBatch"))
 
 
-@pytest.mark.parametrize(("first_seq", "count"), [(0, 3), (5, 0), (2**62 + 1, 1), (1, 4097)])
+def test_the_watermark_passes_a_batch_of_more_rows_than_are_allowed() -> None:
+    too_many = batch(11, 5000)
+    state, placement = place(StreamState(10), too_many, "count is 5000")
+    assert (state, placement.fate) == (StreamState(5010, set_aside=5000), Fate.QUARANTINED)
+    assert handed_in(too_many) == 5010
+
+
+@pytest.mark.parametrize(("first_seq", "count"), [(0, 3), (5, 0), (2**62 + 1, 1), (1, 2**18 + 1)])
 def test_unusable_sequence_numbers_move_nothing(first_seq: int, count: int) -> None:
     broken = batch(first_seq, count, previous=4)
     state, placement = place(StreamState(4), broken)
@@ -139,6 +146,7 @@ def test_results_of_a_registered_version_are_no_cause_for_complaint() -> None:
         ({"version": 3}, DIGITS, "manifest is that of 'digits' 2"),
         ({"label": np.array([0, 10, 3], np.uint16)}, DIGITS, "label 10"),
         ({"source": "no/name"}, DIGITS, "source 'no/name'"),
+        ({"slot": "No"}, DIGITS, "slot 'No'"),
     ],
 )
 def test_results_that_cannot_be_stored_are_told_why(

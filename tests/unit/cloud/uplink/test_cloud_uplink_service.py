@@ -15,6 +15,7 @@ from cloud.uplink import tables
 from cloud.uplink.consumers import Consumers
 from cloud.uplink.consuming import Start
 from cloud.uplink.entities import Fate, InvalidTruths, KnownVersion, Opened, ReceivedBatch
+from cloud.uplink.quarantine import Quarantine
 from cloud.uplink.service import Ingest
 from protos.kit.columns import Results, encode
 
@@ -46,7 +47,13 @@ def ingest(database: Database) -> Ingest:
 
 
 def payload(
-    first_frame: int, labels: Sequence[int], version: int = 1, source: str = "camera", model: str = "digits"
+    first_frame: int,
+    labels: Sequence[int],
+    version: int = 1,
+    source: str = "camera",
+    model: str = "digits",
+    *,
+    slot: str = "default",
 ) -> bytes:
     n = len(labels)
     return encode(
@@ -60,6 +67,7 @@ def payload(
             label=np.array(labels, np.uint16),
             confidence=np.full(n, 0.5, np.float32),
             latency_us=np.full(n, 70, np.uint32),
+            slot=slot,
         )
     )
 
@@ -150,19 +158,19 @@ def test_poison_is_set_aside_with_its_bytes_and_later_batches_flow(
     opened = ingest.open("edge-1", 7)
     outcomes = ingest.commit([batch(opened, 1, data, 2), batch(opened, 3, payload(3, [1]), 1)], NOW_MS)
     assert [(o.fate, o.watermark) for o in outcomes] == [(Fate.QUARANTINED, 2), (Fate.STORED, 3)]
-    (kept,) = ingest.quarantined(10)
+    (kept,) = Quarantine(database, known).page(10)
     assert (kept.device, kept.epoch, kept.first_seq, kept.count, kept.size) == ("edge-1", 7, 1, 2, len(data))
     assert reason in kept.reason
     with database.reading() as connection:
         assert connection.execute(select(tables.quarantine.c.payload)).scalar_one() == data
 
 
-def test_poison_that_overlaps_is_kept_under_the_numbers_that_are_new(ingest: Ingest) -> None:
+def test_poison_that_overlaps_is_kept_under_the_numbers_that_are_new(ingest: Ingest, database: Database) -> None:
     opened = ingest.open("edge-1", 7)
     later = [batch(opened, 1, b"one", 4, previous=0), batch(opened, 1, b"two", 6, previous=0)]
     ingest.commit([batch(opened, 1, payload(1, [1, 2]), 2), *later], NOW_MS)
-    kept = ingest.quarantined(10)
-    assert [(one.first_seq, one.count, ingest.quarantined_payload(one.id)) for one in kept] == [
+    kept = Quarantine(database, known).page(10)
+    assert [(one.first_seq, one.count, Quarantine(database, known).payload(one.id)) for one in kept] == [
         (5, 2, b"two"),
         (3, 2, b"one"),
     ]
@@ -170,12 +178,12 @@ def test_poison_that_overlaps_is_kept_under_the_numbers_that_are_new(ingest: Ing
     assert (audited.stored, audited.quarantined, audited.lost) == (2, 4, 0)
 
 
-def test_poison_without_usable_numbers_is_kept_once_however_often_it_comes(ingest: Ingest) -> None:
+def test_poison_without_usable_numbers_is_kept_once_however_often_it_comes(ingest: Ingest, database: Database) -> None:
     opened = ingest.open("edge-1", 7)
     for _ in range(3):
         (outcome,) = ingest.commit([batch(opened, 2**64 - 1, b"?", 2**32 - 1, previous=0)], NOW_MS)
         assert (outcome.fate, outcome.watermark) == (Fate.QUARANTINED, 0)
-    assert [one.first_seq for one in ingest.quarantined(10)] == [2**64 - 1]
+    assert [one.first_seq for one in Quarantine(database, known).page(10)] == [2**64 - 1]
 
 
 def test_a_commit_that_fails_stores_nothing_and_may_be_repeated(ingest: Ingest, database: Database) -> None:

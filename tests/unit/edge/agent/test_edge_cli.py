@@ -52,13 +52,16 @@ def test_the_status_of_a_folder_that_no_agent_ever_used_is_a_failure_that_names_
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The data folder of an agent that refused version 2 and ended with 3 results in its outbox."""
+    """The data folder of an agent that refused version 2 and ended with 3 results and an event in its outboxes."""
     target = Target("default", "digits", 2, b"\xab" * 32, 7, issued_ms=1, expires_ms=2, rollout="")
     with holding(tmp_path, "edge-1"):
         Memory(tmp_path, "default").save(Update(State.REFUSED, target, reason="golden vectors: 8 of 8 wrong"))
         outbox = Outbox.open(tmp_path / "outbox.sqlite", 2**20)
         outbox.append([NewBatch(3, b"payload", "camera", 3)])
         outbox.close()
+        events = Outbox.open(tmp_path / "events.sqlite", 2**20)
+        events.append([NewBatch(1, b"event", "journal", 1)])
+        events.close()
     return tmp_path
 
 
@@ -82,6 +85,8 @@ def test_the_status_of_an_agent_that_does_not_run_is_read_from_its_folder(folder
         "chunks_total": 0,
         "chunks_present": 0,
         "outbox": {"rows": 3, "bytes": 7, "dropped": 0},
+        "events": {"rows": 1, "bytes": 5, "dropped": 0},
+        "telemetry": {"rows": 0, "bytes": 0, "dropped": 0},
     }
 
 
@@ -97,6 +102,8 @@ def test_the_status_for_people_tells_the_reason(folder: Path) -> None:
     assert "desired   digits version 2 (abababababab), generation 7" in lines
     assert "reason    golden vectors: 8 of 8 wrong" in lines
     assert "outbox    3 results, 7 bytes, 0 dropped" in lines
+    assert "events    1 events, 5 bytes, 0 dropped" in lines
+    assert "telemetry 0 intervals, 0 bytes, 0 dropped" in lines
 
 
 def test_the_status_for_people_tells_each_slot_and_what_was_measured_of_its_variants(folder: Path) -> None:

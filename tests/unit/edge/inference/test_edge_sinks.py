@@ -40,7 +40,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 def test_a_result_as_json_names_its_frame_its_model_and_its_answer() -> None:
-    names = {"source": "cam", "model": "digits", "version": 3}
+    names = {"source": "cam", "slot": "default", "model": "digits", "version": 3}
     answer = {"captured_us": 1000, "label": 7, "confidence": 0.1235}
     assert as_json(results(5)) == [{**names, "frame": frame, **answer} for frame in (5, 6)]
 

@@ -175,3 +175,21 @@ def test_batches_that_each_wait_for_their_time_keep_to_the_rate(sends: list[tupl
 
 def test_without_a_rate_nothing_waits() -> None:
     assert rules.paid_until(0.0, 5.0, 10**9, 0) == 5.0
+
+
+@pytest.mark.parametrize(
+    ("sent", "last_seq", "size", "fresh"),
+    [
+        (10, 11, 4, True),
+        (10, 10 + rules.FRESH, 4, True),
+        (10, 11 + rules.FRESH, 4, False),  # a backlog
+        (10, 10, 4, False),  # nothing new
+        (0, 1, 0, False),  # a server that does not take the kind
+    ],
+)
+def test_few_that_may_go_now_are_news_and_many_a_backlog(sent: int, last_seq: int, size: int, *, fresh: bool) -> None:
+    assert rules.is_fresh(Window(size, sent=sent, done=sent), last_seq) == fresh
+
+
+def test_news_has_to_wait_for_room_in_its_window() -> None:
+    assert not rules.is_fresh(flying(1, 1, window=2), last_seq=3)
