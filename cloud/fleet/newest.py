@@ -28,13 +28,14 @@ def known(connection: Connection, some: Iterable[str]) -> list[str]:
     return found
 
 
-def measured(connection: Connection, table: Table, some: Iterable[str]) -> dict[str, int]:
-    """When the devices' rows were measured; until the transaction ends nobody else writes these rows."""
-    found: dict[str, int] = {}
-    left = iter(sorted(some))
+def measured(connection: Connection, table: Table, some: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """When the devices' rows were measured and received; until the transaction ends nobody else writes these rows."""
+    found: dict[str, tuple[int, int]] = {}
+    t, left = table.c, iter(sorted(some))
     while part := list(islice(left, AT_ONCE)):
-        wanted = select(table.c.device, table.c.measured_ms).where(table.c.device.in_(part)).order_by(table.c.device)
-        found |= {row.device: row.measured_ms for row in connection.execute(wanted.with_for_update(key_share=True))}
+        wanted = select(t.device, t.measured_ms, t.received_ms).where(t.device.in_(part)).order_by(t.device)
+        for device, *times in connection.execute(wanted.with_for_update(key_share=True)):
+            found[device] = (times[0], times[1])
     return found
 
 

@@ -178,20 +178,21 @@ def read_intervals(payload: bytes, count: int) -> list[uplink_pb2.Telemetry]:
     return intervals
 
 
-def replaces(measured_ms: int, former_ms: int, now_ms: int) -> bool:
-    """Whether telemetry that comes now takes the place of the newest there was, by when the device measured each.
+def replaces(measured_ms: int, received_ms: int, former_ms: int, former_received_ms: int) -> bool:
+    """Whether telemetry takes the place of the newest there was, by when the device measured each and we received it.
 
-    Of a clock that was never set, or ahead of ours and is not any more, no time can be believed: then what comes last
-    is the newest.
+    Of a clock that was never set, or was ahead of ours when it told of the former, no time can be believed: then what
+    comes last is the newest. What was received before the former, as from quarantine, does not come last.
     """
-    unset, was_ahead = measured_ms < EARLIEST_MS, former_ms > now_ms + AHEAD_MS
-    return measured_ms >= former_ms or unset or was_ahead
+    unset, was_ahead = measured_ms < EARLIEST_MS, former_ms > former_received_ms + AHEAD_MS
+    return measured_ms >= former_ms or (received_ms >= former_received_ms and (unset or was_ahead))
 
 
-def newest(intervals: Iterable[uplink_pb2.Telemetry], now_ms: int) -> uplink_pb2.Telemetry:
-    """The newest of intervals, of which there is one at least, in the order in which they came."""
+def newest(intervals: Iterable[uplink_pb2.Telemetry], received_ms: int) -> uplink_pb2.Telemetry:
+    """The newest of intervals, of which there is one at least, in the order in which they came together."""
     return reduce(
-        lambda former, new: new if replaces(new.measured_ms, former.measured_ms, now_ms) else former, intervals
+        lambda former, new: new if replaces(new.measured_ms, received_ms, former.measured_ms, received_ms) else former,
+        intervals,
     )
 
 

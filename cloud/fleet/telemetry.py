@@ -54,7 +54,7 @@ def put_newest(transaction: Transaction, said: Mapping[str, tuple[Telemetry, int
     new = {
         device: said[device]
         for device in known
-        if device not in former or rules.replaces(said[device][0].measured_ms, former[device], said[device][1])
+        if device not in former or rules.replaces(said[device][0].measured_ms, said[device][1], *former[device])
     }
     rows = [{"device": device, **asdict(rules.read_telemetry(*one))} for device, one in new.items()]
     newest.write(transaction, store.telemetry, rows)

@@ -150,6 +150,25 @@ def test_of_a_clock_that_was_never_set_what_comes_last_is_the_newest(site: Site)
     assert site.newest() == 2
 
 
+DAY_MS = 86_400_000
+
+
+@pytest.mark.parametrize("measured_ms", [NOW_MS - DAY_MS, 900_000])
+def test_what_was_received_long_ago_and_is_stored_after_all_is_history_alone(site: Site, measured_ms: int) -> None:
+    """As a batch from quarantine is: it keeps the time of its receipt."""
+    site.arrive(2, measured(NOW_MS, 2))
+    site.arrive(1, measured(measured_ms, 1), now_ms=NOW_MS - DAY_MS)
+    assert site.newest() == 2
+    assert numbers(site.page()) == [2, 1]
+
+
+def test_a_clock_that_was_ahead_is_known_by_when_it_was(site: Site) -> None:
+    site.arrive(1, measured(NOW_MS + 2 * AHEAD_MS, 1))
+    later = NOW_MS + 3 * AHEAD_MS // 2
+    site.arrive(2, measured(later, 2), now_ms=later)
+    assert site.newest() == 2
+
+
 def test_of_a_device_that_has_not_reported_the_history_is_kept(site: Site) -> None:
     site.arrive(1, measured(NOW_MS, 7), device="edge-2")
     assert numbers(site.page("edge-2")) == [7]
@@ -209,4 +228,4 @@ def test_whatever_comes_is_intervals_or_malformed(payload: bytes, count: int) ->
 
 @given(st.integers(EARLIEST_MS, NOW_MS), st.integers(EARLIEST_MS, NOW_MS))
 def test_while_clocks_are_right_the_later_measured_is_the_newer(one_ms: int, other_ms: int) -> None:
-    assert rules.replaces(one_ms, other_ms, NOW_MS) == (one_ms >= other_ms)
+    assert rules.replaces(one_ms, NOW_MS, other_ms, NOW_MS) == (one_ms >= other_ms)
