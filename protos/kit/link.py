@@ -105,7 +105,7 @@ class Link:
                     connected_at = loop.time()
                     self._versions.connected()
                     log.info("connected to broker", broker=str(self._address), mqtt=version.name)
-                    await self._serve(Session(client, self._address))
+                    await self._serve(Session(client, self._address, self._part))
             except (aiomqtt.MqttError, Offline, OSError) as error:
                 event = "broker not reachable" if connected_at is None else "connection to broker lost"
                 log.warning(event, broker=str(self._address), error=_reason(error), attempt=attempt, mqtt=version.name)
@@ -133,6 +133,8 @@ class Link:
             await _stopped(reading)
 
     async def _serve_subscribed(self, session: Session) -> None:
+        if session.over.done():
+            return
         self._session = session
         self.connected.set()
         greeting = asyncio.create_task(self._greet(), name="greet")
@@ -140,9 +142,12 @@ class Link:
             await asyncio.wait({session.over})
         finally:
             session.end()
-            self._session = None
-            self.connected.clear()
             await _stopped(greeting)
+
+    def _part(self) -> None:
+        """At once: who is told Offline, and waits until connected, would else try again and again and leave no turn."""
+        self._session = None
+        self.connected.clear()
 
     async def _subscribe_all(self, session: Session) -> None:
         """Handlers may be added while the broker answers: until none is missing, nobody else uses the session."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -66,10 +66,14 @@ class Versions:
 
 @dataclass(slots=True)
 class Session:
-    """One connection. Whoever waits for the broker's answer is let go as soon as the connection is over."""
+    """One connection. Whoever waits for the broker's answer is let go as soon as the connection is over.
+
+    on_end: called at once when it is over, before anybody is told.
+    """
 
     client: Client
     broker: Address
+    on_end: Callable[[], None]
     over: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     places: asyncio.Semaphore = field(init=False)
     left: dict[str, None] = field(default_factory=dict)
@@ -83,6 +87,7 @@ class Session:
         """Let go whoever waits."""
         if not self.over.done():
             self.over.set_result(None)
+            self.on_end()
         self.client.let_go()
         if self.leaving is not None:
             self.leaving.cancel()

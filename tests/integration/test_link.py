@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from edge.reporting.mqtt import Reports
 from protos.kit import link as link_module
 from protos.kit import session
 from protos.kit.link import Address, Link, Offline, Will
 from protos.topics import MAX_MQTT_BYTES
+from protos.v1.report_pb2 import Report
 from tests.sites import Site, Sort, every, running, scenario
 
 UNSUBSCRIBE = 0xA2
@@ -333,27 +335,54 @@ def test_a_payload_over_the_limit_is_refused_before_it_is_sent() -> None:
         asyncio.run(link.publish("t/a", bytes(MAX_MQTT_BYTES + 1)))
 
 
-def test_a_broker_that_answers_nothing_is_left_and_tried_again(tmp_path: Path) -> None:
-    """It takes the connection and acknowledges no publication: whoever published is told, and the link reconnects."""
+@asynccontextmanager
+async def to_a_deaf_broker(connects: asyncio.Queue[None]) -> AsyncIterator[Link]:
+    """A link, not running yet, to one that takes connections and then answers nothing: as one does that is cut off."""
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1024)
+        writer.write(b"\x20\x02\x00\x00")  # CONNACK, accepted
+        connects.put_nowait(None)
+        while await reader.read(1024):
+            pass
+        writer.close()
+
+    async with await asyncio.start_server(deaf, "127.0.0.1", 0) as server:
+        yield Link(Address("127.0.0.1", server.sockets[0].getsockname()[1]), "one")
+
+
+def test_a_broker_that_answers_nothing_is_left_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever published is told, and finds the link not connected from that moment on; it reconnects."""
+    monkeypatch.setattr(session, "ANSWER_S", 0.5)
 
     async def test(_: Site) -> None:
         connects: asyncio.Queue[None] = asyncio.Queue()
+        async with to_a_deaf_broker(connects) as link, running(link):
+            await link.connected.wait()
+            with pytest.raises(Offline):
+                await link.publish("t/a", b"anyone?")
+            assert not link.connected.is_set()
+            await connects.get()
+            await connects.get()
 
-        async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            await reader.read(1024)
-            writer.write(b"\x20\x02\x00\x00")  # CONNACK, accepted
-            connects.put_nowait(None)
-            while await reader.read(1024):
-                pass
-            writer.close()
+    scenario("amqtt", tmp_path, test)
 
-        async with await asyncio.start_server(deaf, "127.0.0.1", 0) as server:
-            link = Link(Address("127.0.0.1", server.sockets[0].getsockname()[1]), "one")
+
+def test_who_publishes_whenever_it_is_connected_leaves_others_their_turn_when_the_broker_falls_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "ANSWER_S", 0.2)
+
+    async def test(_: Site) -> None:
+        connects: asyncio.Queue[None] = asyncio.Queue()
+        async with to_a_deaf_broker(connects) as link:
+            reports = Reports(link, "edge-1", Report, report_s=1)
             async with running(link):
-                await link.connected.wait()
-                with pytest.raises(Offline):
-                    await link.publish("t/a", b"anyone?")
-                await connects.get()
-                await connects.get()
+                reporting = asyncio.create_task(reports.run())
+                for _ in range(3):
+                    await connects.get()
+                reporting.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await reporting
 
     scenario("amqtt", tmp_path, test)
