@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -25,16 +26,28 @@ def cut(fed: Fleet) -> Iterator[Fleet]:
     fed.cluster.heal(fed.fragile)
 
 
+def _agent(fleet: Fleet) -> dict[str, Any]:
+    """What is known of the agent of the node that is cut off."""
+    status: dict[str, Any] = next(
+        it["status"] for it in fleet.listed(AGENTS, EDGE) if it["spec"]["nodeName"] == fleet.fragile
+    )
+    return status
+
+
+def _restarts(fleet: Fleet) -> int:
+    """How often the agent's container was started again."""
+    return sum(it["restartCount"] for it in _agent(fleet)["containerStatuses"])
+
+
 def _inferred(fleet: Fleet) -> float:
     """How many frames the agent of the node that is cut off has inferred, as it says itself on its node."""
-    agents = fleet.listed(AGENTS, EDGE)
-    address = next(it["status"]["podIP"] for it in agents if it["spec"]["nodeName"] == fleet.fragile)
+    address = _agent(fleet)["podIP"]
     said = fleet.cluster.on(fleet.fragile, sys.executable, "-c", READ, address).out.splitlines()
     return sum(float(line.split()[-1]) for line in said if line.startswith("littoral_inferences_total"))
 
 
 def test_a_rollout_goes_on_without_a_node_that_is_cut_off_which_takes_the_model_when_it_is_back(cut: Fleet) -> None:
-    former = cut.versions()[cut.fragile]
+    former, restarts = cut.versions()[cut.fragile], _restarts(cut)
     version = cut.train("cut", 1)
     cut.roll_out("cut", version, gates=GATES, waves=["rest"])
 
@@ -47,6 +60,7 @@ def test_a_rollout_goes_on_without_a_node_that_is_cut_off_which_takes_the_model_
     cut.cluster.heal(cut.fragile)
     until(lambda: cut.versions()[cut.fragile] == version, 0.5)
     assert sensors_kit.books(cut) == {(0, 0)}
+    assert _restarts(cut) == restarts
 
 
 def test_a_node_that_is_back_does_not_take_what_was_revoked_meanwhile(cut: Fleet) -> None:
