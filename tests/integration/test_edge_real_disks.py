@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -55,11 +56,18 @@ async def running(folder: Path) -> AsyncIterator[tuple[Cloud, Device]]:
 
 def fill(disk: Path, but: int = 0) -> Path:
     """A file that takes all the room there is, or all `but` so many bytes."""
-    room = os.statvfs(disk)
     ballast = disk / "ballast"
     with ballast.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize - but)
-    return ballast
+        while True:
+            room = os.statvfs(disk)
+            try:
+                os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize - but)
+            except OSError as error:
+                # The agent has written meanwhile: there is less room than there was.
+                if error.errno != errno.ENOSPC:
+                    raise
+            else:
+                return ballast
 
 
 def remount(disk: Path, how: str) -> None:

@@ -27,6 +27,7 @@ from tests import kinds
 from tests.integration import uplink_processes as processes
 from tests.integration.uplink_processes import acknowledged, either, free_port, kill, outbox_of, start
 from tests.kinds import ingest_of_all_kinds
+from tests.waiting import until
 
 ROUNDS = 100
 DEVICES = 2
@@ -151,6 +152,9 @@ def test_kills_of_servers_devices_and_postgresql_lose_and_double_nothing(tmp_pat
                     site.restart(chance.choice(list(site.running)))
                     if number % 10 == 9:
                         check(site)
+                # On a slow disk a killed life may have been too short for anything: the last one is not.
+                devices = [f"edge-{number}" for number in range(DEVICES)]
+                until(lambda: all(stored(site.database, *one) for one in itertools.product(devices, Kind)))
                 drain(site)
             finally:
                 site.end()
