@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
@@ -16,14 +15,14 @@ from cloud.identity.entities import Lifetimes
 from cloud.identity.service import Identity
 from cloud.identity.trust import FleetTrust
 from simulators.postgresql import Cluster
+from tests.forkserver import starting
 
 PROCESSES = 3
 EACH = 4
 MODEL = "digits"
 NOW_MS = 1_790_000_000_000
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([__name__])
+_context = starting(__name__)
 
 Transactions = Callable[[Database], AbstractContextManager[Connection]]
 

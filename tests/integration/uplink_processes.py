@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import multiprocessing
 import os
 import random
 import signal
@@ -25,6 +24,7 @@ from edge.uplink.entities import Kind, NewBatch
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
 from protos.kit import logs
+from tests.forkserver import starting
 from tests.integration.uplink_kit import CONTENT, known
 from tests.kinds import ingest_of_all_kinds
 from tests.waiting import eventually
@@ -32,9 +32,7 @@ from tests.waiting import eventually
 ROWS = 5
 SOURCE = "camera"
 
-# A process that has imported everything and forks: a start costs no second.
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([__name__])
+_context = starting(__name__)
 
 
 def start(work: Callable[..., None], *arguments: object) -> ForkServerProcess:
