@@ -8,6 +8,9 @@ from pathlib import Path
 
 from edge.uplink.entities import Depth
 
+LOCK_WAIT_S = 0.1
+"""An agent that runs has its files for itself for as long as it runs: to wait longer is in vain."""
+
 _QUESTION = """
 SELECT (SELECT coalesce(sum(count), 0) FROM batches), (SELECT coalesce(sum(length(payload)), 0) FROM batches), dropped
 FROM ledger
@@ -33,7 +36,7 @@ def _of_unchanging(path: Path) -> Depth | None:
 
 
 def _asked(path: Path, how: str) -> Depth:
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?{how}", uri=True)) as database:
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?{how}", timeout=LOCK_WAIT_S, uri=True)) as database:
         return Depth(*database.execute(_QUESTION).fetchone())
 
 
