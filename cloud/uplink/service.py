@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from cloud.foundation.arriving import Arrived
@@ -75,31 +75,26 @@ class Ingest:
             raise
 
     def expire(self, now_ms: int, days: int) -> int:
-        """Drop results received more than `days` whole days ago, in short transactions; returns how many."""
-        first_kept, dropped = rules.first_kept_day(now_ms, days), 0
-        while True:
-            with self._database.beside() as connection:  # a day of millions takes long to count: others write meanwhile
-                gone = store.expire(connection, first_kept)
-            if not gone:
-                return dropped
-            dropped += gone
+        """Drop results received more than `days` whole days ago; returns how many."""
+        first_kept = rules.first_kept_day(now_ms, days)
+        return self._in_slices(lambda connection: store.expire(connection, first_kept))
 
     def expire_kind(self, kind: Kind, now_ms: int, days: int) -> int:
         """Drop rows of a kind besides results that were received more than `days` whole days ago; returns how many."""
-        first_kept, dropped = rules.first_kept_day(now_ms, days) * DAY_MS, 0
-        while True:
-            with self._database.beside() as connection:
-                gone = store_kinds.expire(connection, self._takers[kind].table, first_kept)
-            if not gone:
-                return dropped
-            dropped += gone
+        table, first_kept = self._takers[kind].table, rules.first_kept_day(now_ms, days) * DAY_MS
+        return self._in_slices(lambda connection: store_kinds.expire(connection, table, first_kept))
 
     def expire_account(self, now_ms: int, days: int) -> int:
         """Drop the account of minutes more than `days` whole days ago; returns how many rows."""
-        first_kept, dropped = rules.first_kept_day(now_ms, days) * DAY_MS // MINUTE_MS, 0
+        first_kept = rules.first_kept_day(now_ms, days) * DAY_MS // MINUTE_MS
+        return self._in_slices(lambda connection: store_aggregates.expire(connection, first_kept))
+
+    def _in_slices(self, drop: Callable[[Transaction], int]) -> int:
+        """Drop slice after slice, each in a transaction of its own: a day of millions takes long, and others write."""
+        dropped = 0
         while True:
             with self._database.beside() as connection:
-                gone = store_aggregates.expire(connection, first_kept)
+                gone = drop(connection)
             if not gone:
                 return dropped
             dropped += gone
