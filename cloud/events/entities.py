@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
-from cloud.uplink.questions import InvalidQuestion, Place
+from cloud.uplink.questions import Place, must_be_askable
 
 
 class Severity(IntEnum):
@@ -66,9 +66,7 @@ class Which:
 
     def __post_init__(self) -> None:
         """Raises InvalidQuestion for a name that PostgreSQL cannot even be asked for."""
-        for what, name in (("device", self.device), ("kind", self.kind)):
-            if name is not None and "\0" in name:
-                raise InvalidQuestion(f"{what} {name[:64]!r} is not a name")
+        must_be_askable(device=self.device, kind=self.kind)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cloud.events import rules, store
-from cloud.events.entities import Event, Kept, Order, Page, Which
+from cloud.events.entities import Event, Order, Page, Which
 from cloud.foundation.arriving import Arrived
 from cloud.foundation.database import Database, Transaction
 from cloud.uplink.questions import Place
@@ -32,8 +32,4 @@ class Events:
         """Events behind `after`, at most `limit`. Raises InvalidQuestion if that takes too long to find."""
         with self._database.reading() as transaction, bounded(transaction):
             found = store.page(transaction, which, after, limit, order)
-        return Page(found, _last(found) if len(found) == limit else None)
-
-
-def _last(found: Sequence[Kept]) -> Place:
-    return found[-1].place
+        return Page(found, found[-1].place if len(found) == limit else None)

@@ -18,6 +18,13 @@ class InvalidQuestion(ValueError):
     """What was asked cannot be answered; the message says what to ask instead."""
 
 
+def must_be_askable(**names: str | None) -> None:
+    """Raises InvalidQuestion for a name that PostgreSQL cannot even be asked for."""
+    for what, name in names.items():
+        if name is not None and "\0" in name:
+            raise InvalidQuestion(f"{what} {name[:64]!r} is not a name")
+
+
 @dataclass(frozen=True, slots=True)
 class Which:
     """Results that are meant; None: any. Times are of the receipt by the cloud's clock: from_ms <= it < to_ms."""
@@ -38,10 +45,7 @@ class Which:
         """Raises InvalidQuestion for a name that PostgreSQL cannot even be asked for, and for a frame of no source."""
         if self.frame is not None and (self.device is None or self.source is None):
             raise InvalidQuestion("each source numbers its own frames: say device and source with the frame")
-        names = (("device", self.device), ("source", self.source), ("model", self.model), ("slot", self.slot))
-        for what, name in names:
-            if name is not None and "\0" in name:
-                raise InvalidQuestion(f"{what} {name[:64]!r} is not a name")
+        must_be_askable(device=self.device, source=self.source, model=self.model, slot=self.slot)
 
 
 @dataclass(frozen=True, slots=True)
