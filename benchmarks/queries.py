@@ -27,11 +27,12 @@ from cloud.uplink import store, store_aggregates
 from cloud.uplink.aggregates import CONFIDENCES, LATENCIES, MINUTE_MS, Added
 from cloud.uplink.consumers import Consumers
 from cloud.uplink.consuming import Start
-from cloud.uplink.entities import Block, Kind, StreamState
+from cloud.uplink.entities import Block, StreamState
 from cloud.uplink.queries import Queries
 from cloud.uplink.questions import Bucket, Group, Place, Which
 from cloud.uplink.rules import days_to_make
 from protos.kit.columns import Results
+from protos.kit.kinds import Kind
 from simulators.postgresql import cluster
 
 DEVICES = 20

@@ -61,7 +61,7 @@ from cloud.shadow.service import Shadows
 from cloud.uplink import consumer_routes, quarantine_routes, query_routes
 from cloud.uplink import routes as uplink_routes
 from cloud.uplink.consumers import Consumers
-from cloud.uplink.entities import Kind, KnownVersion
+from cloud.uplink.entities import KnownVersion
 from cloud.uplink.merge import Merger
 from cloud.uplink.quarantine import Quarantine
 from cloud.uplink.queries import Queries
@@ -72,6 +72,7 @@ from cloud.uplink.server import CannotListen, IngestServer
 from cloud.uplink.service import Ingest
 from protos.kit.differences import Thresholds
 from protos.kit.keys import KeysFailed
+from protos.kit.kinds import Kind
 from protos.kit.link import Address, Link
 from protos.v1.uplink_pb2 import UplinkMessage
 

@@ -28,10 +28,11 @@ from edge.reporting import mqtt as reporting_mqtt
 from edge.reporting.intervals import Intervals
 from edge.reporting.watch import Watch
 from edge.samples.entities import SamplesFailed
-from edge.uplink.entities import Kind, OutboxFailed
+from edge.uplink.entities import OutboxFailed
 from edge.wiring import MODELS_FOLDER, OUTBOX_FILES, Rooms, Slot, rooms
 from protos.kit.files import remove_leftovers
 from protos.kit.keys import KeysFailed
+from protos.kit.kinds import Kind
 
 LOCK_FILE = "agent.lock"
 FAREWELL_S = 2.0

@@ -43,11 +43,12 @@ from edge.update.one_at_a_time import OneAtATime, Turns
 from edge.update.requirements import Facts
 from edge.update.service import Updater
 from edge.update.steps import Limits, Steps
-from edge.uplink.entities import Kind, OutboxFailed
+from edge.uplink.entities import OutboxFailed
 from edge.uplink.of_slot import OfSlot
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
 from protos.kit.differences import Thresholds
+from protos.kit.kinds import Kind
 from protos.kit.link import Address, Link
 from protos.topics import DEFAULT_SLOT
 

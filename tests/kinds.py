@@ -11,8 +11,9 @@ from cloud.fleet.telemetry import TelemetryHistory
 from cloud.foundation.clocks import EARLIEST_MS
 from cloud.foundation.database import Database
 from cloud.uplink import tables
-from cloud.uplink.entities import Kind, KnownVersion
+from cloud.uplink.entities import KnownVersion
 from cloud.uplink.service import Ingest, KnownVersions
+from protos.kit.kinds import Kind
 from protos.v1.uplink_pb2 import Event, EventBatch, Telemetry, TelemetryBatch
 
 

@@ -11,9 +11,9 @@ from rich.console import Group, RenderableType
 from cloud.foundation.client import Api
 from cloud.foundation.settings import CloudSettings
 from cloud.foundation.show import emit, json_option, table
-from cloud.uplink.entities import Kind
 from cloud.uplink.quarantine_commands import quarantine_command
 from cloud.uplink.query_commands import COMMANDS
+from protos.kit.kinds import Kind
 from protos.kit.settings import load, options
 
 AUDIT_S = 3600.0
@@ -75,12 +75,12 @@ def _audit(kind: Kind) -> click.Command:
     @json_option
     @options(CloudSettings, only=("api",))
     def command(as_json: bool, **flags: Any) -> None:  # noqa: ANN401, FBT001 - as click hands them over
-        found = _api(flags).get(f"/api/v1/audit/{kind.plural}", patience_s=AUDIT_S)
+        found = _api(flags).get(f"/api/v1/audit/{kind}", patience_s=AUDIT_S)
         emit(found, as_json, _draw_audit)
         if any(one["lost"] or one["doubled"] for one in found):
             click.get_current_context().exit(1)
 
-    return click.command(kind.plural, help=AUDIT.format(what=AUDITED[kind], kind=kind.plural))(command)
+    return click.command(str(kind), help=AUDIT.format(what=AUDITED[kind], kind=kind))(command)
 
 
 for audited in Kind:

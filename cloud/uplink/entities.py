@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import Enum
 
 from protos.kit.columns import Results
+from protos.kit.kinds import Kind
 from protos.topics import MAX_BATCH_ROWS
 
 MAX_BATCH_BYTES = 128 * 1024
@@ -16,19 +17,6 @@ DAY_MS = 86_400_000
 
 WINDOW = 32
 """Batches that one stream may have unacknowledged."""
-
-
-class Kind(IntEnum):
-    """What arrives once, each with epoch, numbers and watermark of its own; by the contract's numbers."""
-
-    RESULTS = 0
-    EVENTS = 1
-    TELEMETRY = 2
-
-    @property
-    def plural(self) -> str:
-        """Its name in sentences, commands and addresses."""
-        return self.name.lower()
 
 
 class InvalidTruths(ValueError):

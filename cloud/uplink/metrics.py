@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from cloud.uplink.entities import Fate, Kind, Outcome, ReceivedBatch
+from cloud.uplink.entities import Fate, Outcome, ReceivedBatch
+from protos.kit.kinds import Kind
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 SIZES = (1, 10, 50, 100, 250, 500, 1000, 2500, 5000, 10_000)
@@ -26,8 +27,8 @@ DELAYS = Counter("littoral_uplink_delays", "Devices told to send nothing for a w
 
 for fate in set(Fate) - {Fate.NOTED}:  # so that each is there from the start, with 0
     for kind in Kind:
-        BATCHES.labels(fate.value, kind.plural)
-        ROWS.labels(fate.value, kind.plural)
+        BATCHES.labels(fate.value, str(kind))
+        ROWS.labels(fate.value, str(kind))
 for reason in ("database", "quota"):
     DELAYS.labels(reason)
 
@@ -41,7 +42,7 @@ def committed(batches: Sequence[ReceivedBatch], outcomes: Sequence[Outcome], sec
         rows[outcome.fate, batch.kind] += batch.rows
     for (fate, kind), count in counts.items():
         if fate is not Fate.NOTED:
-            BATCHES.labels(fate.value, kind.plural).inc(count)
-            ROWS.labels(fate.value, kind.plural).inc(rows[fate, kind])
+            BATCHES.labels(fate.value, str(kind)).inc(count)
+            ROWS.labels(fate.value, str(kind)).inc(rows[fate, kind])
     COMMIT_SECONDS.observe(seconds)
     COMMIT_ROWS.observe(sum(rows[Fate.STORED, kind] for kind in Kind))

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from cloud.foundation.arriving import Arrived
 from cloud.foundation.database import Database, Transaction
 from cloud.uplink import rules, store, store_consumers, store_quarantine
-from cloud.uplink.entities import DAY_MS, Aside, Kind, Quarantined, Retried, StreamState, UnknownBatch
+from cloud.uplink.entities import DAY_MS, Aside, Quarantined, Retried, StreamState, UnknownBatch
 from cloud.uplink.reading import KnownVersions, Read, Reader, Takers
 from protos.kit.columns import Results
+from protos.kit.kinds import Kind
 
 
 class Quarantine:

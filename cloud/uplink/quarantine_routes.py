@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, HTTPException, Path, Query, Response
 
 from cloud.foundation import cursors
-from cloud.uplink.entities import Kind, Quarantined, Retried, UnknownBatch
+from cloud.uplink.entities import Quarantined, Retried, UnknownBatch
 from cloud.uplink.quarantine import Quarantine
+from protos.kit.kinds import Kind
 
 MAX_ID = cursors.LARGEST_ID - 1
 BatchId = Annotated[int, Path(ge=1, le=MAX_ID)]
@@ -55,7 +56,7 @@ def quarantined_json(one: Quarantined) -> dict[str, Any]:
     return {
         "id": one.id,
         "device": one.device,
-        "kind": one.kind.plural,
+        "kind": str(one.kind),
         "epoch": str(one.epoch),
         "first_seq": str(one.first_seq),
         "count": one.count,

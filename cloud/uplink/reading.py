@@ -7,8 +7,9 @@ from typing import Any, TypeAlias
 
 from cloud.foundation.arriving import Taker
 from cloud.uplink import rules
-from cloud.uplink.entities import Kind, KnownVersion
+from cloud.uplink.entities import KnownVersion
 from protos.kit.columns import Malformed, Results
+from protos.kit.kinds import Kind
 
 KnownVersions = Callable[[bytes], KnownVersion | None]
 """From a manifest's digest to the registered version it names; None: none."""

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, HTTPException, Query
 from pydantic import BaseModel, Field
 
-from cloud.uplink.entities import InvalidTruths, Kind, SeveralModels, Summary
+from cloud.uplink.entities import InvalidTruths, SeveralModels, Summary
 from cloud.uplink.rules import LAST_SEQ, MAX_LABEL, MAX_TRUTHS
 from cloud.uplink.service import Ingest
+from protos.kit.kinds import Kind
 
 
 class Truths(BaseModel):

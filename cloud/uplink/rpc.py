@@ -12,11 +12,12 @@ from grpc.aio import ServicerContext
 
 from cloud.foundation.metrics import DATABASE_ERRORS
 from cloud.uplink import metrics
-from cloud.uplink.entities import Kind, Opened
+from cloud.uplink.entities import Opened
 from cloud.uplink.merge import Merger, NotCommitted, first_line
 from cloud.uplink.quotas import Quotas
 from cloud.uplink.service import Ingest
 from cloud.uplink.stream import Ended, Listeners, Messages, OnTelemetry, OnWatched, SampleStream, Stream, Write
+from protos.kit.kinds import Kind
 from protos.topics import checked_name
 from protos.v1 import uplink_pb2, uplink_pb2_grpc
 

@@ -16,7 +16,6 @@ from cloud.uplink.entities import (
     Audited,
     Books,
     Fate,
-    Kind,
     Opened,
     Outcome,
     ReceivedBatch,
@@ -24,6 +23,7 @@ from cloud.uplink.entities import (
 )
 from cloud.uplink.reading import KnownVersions, Read, Reader, Takers
 from protos.kit.columns import Results
+from protos.kit.kinds import Kind
 
 _Taken: TypeAlias = tuple[ReceivedBatch, Read]
 

@@ -16,7 +16,6 @@ from cloud.uplink.aggregates import added
 from cloud.uplink.entities import (
     Block,
     Counts,
-    Kind,
     Opened,
     StreamState,
     VersionSummary,
@@ -25,6 +24,7 @@ from cloud.uplink.inserting import insert_new
 from cloud.uplink.summing import total
 from cloud.uplink.tables import OF_RESULTS, quarantine, results, sources, streams, truths, versions
 from protos.kit.columns import Results
+from protos.kit.kinds import Kind
 
 
 class _Dialect(Protocol):

@@ -8,9 +8,10 @@ from dataclasses import astuple
 
 from sqlalchemy import Connection, Row, Select, Table, func, select
 
-from cloud.uplink.entities import Books, Kind, StreamFacts, StreamState
+from cloud.uplink.entities import Books, StreamFacts, StreamState
 from cloud.uplink.inserting import insert
 from cloud.uplink.tables import books, results, sources, streams, versions
+from protos.kit.kinds import Kind
 
 _NAMES = ("stream", "last_seq", "before", "dropped", "waiting", "acknowledged", "said_ms")
 # One connection's word may arrive after a later one's: in one life of an outbox these three only grow.

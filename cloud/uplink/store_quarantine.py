@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, func, select, update
 
-from cloud.uplink.entities import Aside, Kind, Placement, Quarantined, ReceivedBatch
+from cloud.uplink.entities import Aside, Placement, Quarantined, ReceivedBatch
 from cloud.uplink.inserting import insert_new
 from cloud.uplink.tables import quarantine, streams
+from protos.kit.kinds import Kind
 
 q = quarantine.c
 _NAMES = ("stream", "first_seq", "count", "reason", "payload", "received_ms", "skip")

@@ -17,10 +17,11 @@ import structlog
 
 from cloud.foundation.metrics import DATABASE_ERRORS
 from cloud.uplink import auditing, metrics, rules
-from cloud.uplink.entities import MAX_BATCH_BYTES, WINDOW, Books, Fate, Kind, Opened, Outcome, ReceivedBatch
+from cloud.uplink.entities import MAX_BATCH_BYTES, WINDOW, Books, Fate, Opened, Outcome, ReceivedBatch
 from cloud.uplink.merge import Merger, first_line
 from cloud.uplink.quotas import Quotas
 from protos.kit import packing
+from protos.kit.kinds import Kind
 from protos.topics import MAX_BATCH_ROWS
 from protos.v1 import uplink_pb2
 
@@ -228,13 +229,13 @@ class Stream:
     async def _take_in(self, line: _Line, first_seq: int, outcome: Outcome) -> None:
         match outcome.fate:
             case Fate.DETACHED:
-                what = f"batch {first_seq} of {line.kind.plural}"
+                what = f"batch {first_seq} of {line.kind}"
                 raise Ended(grpc.StatusCode.UNAVAILABLE, f"{what}: {outcome.reason}; connect again")
             case Fate.NOTED:
                 return
             case Fate.QUARANTINED:
                 said = {"first_seq": first_seq, "reason": outcome.reason}
-                log.warning("batch set aside", device=self._device, kind=line.kind.plural, **said)
+                log.warning("batch set aside", device=self._device, kind=str(line.kind), **said)
                 told = uplink_pb2.Quarantined(first_seq=first_seq, reason=outcome.reason, kind=line.in_contract)
                 await self.write(uplink_pb2.UplinkReply(quarantined=told))
         line.watermark = outcome.watermark

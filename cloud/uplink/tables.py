@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from cloud.foundation.database import metadata
 from cloud.uplink.aggregates import CONFIDENCES, LATENCIES
-from cloud.uplink.entities import Kind
+from protos.kit.kinds import Kind
 from protos.topics import DEFAULT_SLOT
 
 streams = Table(

@@ -21,9 +21,9 @@ from edge.operating.entities import Finding, Level
 from edge.reporting import local
 from edge.update import prover
 from edge.uplink import peek
-from edge.uplink.entities import Kind
 from protos.kit.files import write_durably
 from protos.kit.keys import KeysFailed
+from protos.kit.kinds import Kind
 
 UNITS = {Kind.RESULTS: "results", Kind.EVENTS: "events", Kind.TELEMETRY: "intervals"}
 ROOT_FILE = "root.json"

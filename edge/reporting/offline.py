@@ -16,7 +16,7 @@ from edge.update.entities import Progress, Recalled, Running, Update
 from edge.update.memory import Memory
 from edge.update.tables import Tables
 from edge.uplink import peek
-from edge.uplink.entities import Kind
+from protos.kit.kinds import Kind
 from protos.topics import DEFAULT_SLOT, is_shadow
 
 

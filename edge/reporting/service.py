@@ -16,9 +16,9 @@ from edge.inference.service import Inference
 from edge.reporting import rules
 from edge.shadow.parts import Challenger
 from edge.update.service import Updater
-from edge.uplink.entities import Kind
 from edge.uplink.outbox import Outbox
 from protos import topics
+from protos.kit.kinds import Kind
 from protos.kit.latency import BUCKETS
 from protos.v1.report_pb2 import Report, SlotState
 from protos.v1.uplink_pb2 import Telemetry

@@ -7,21 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
-
-from protos.v1 import uplink_pb2
-
-
-class Kind(IntEnum):
-    """What arrives once, by its number on the wire. Each has an outbox, an epoch and numbers of its own."""
-
-    RESULTS = uplink_pb2.KIND_RESULTS
-    EVENTS = uplink_pb2.KIND_EVENTS
-    TELEMETRY = uplink_pb2.KIND_TELEMETRY
-
-    def __str__(self) -> str:
-        """For people."""
-        return self.name.lower()
 
 
 class OutboxFailed(Exception):

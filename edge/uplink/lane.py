@@ -8,8 +8,9 @@ import structlog
 
 from edge.foundation.events import Event, Severity, Tell
 from edge.uplink import rules
-from edge.uplink.entities import Kind, OutboxFailed, OutOfOrder, StoredBatch, Window
+from edge.uplink.entities import OutboxFailed, OutOfOrder, StoredBatch, Window
 from edge.uplink.outbox import Outbox
+from protos.kit.kinds import Kind
 from protos.v1.uplink_pb2 import Books, Line, Quarantined
 
 MOST_TEXT = 400

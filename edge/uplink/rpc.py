@@ -13,12 +13,13 @@ import structlog
 
 from edge.foundation.events import Tell, untold
 from edge.uplink import rules
-from edge.uplink.entities import Kind, OutboxFailed, OutOfOrder
+from edge.uplink.entities import OutboxFailed, OutOfOrder
 from edge.uplink.lane import Lane
 from edge.uplink.outbox import Outbox
 from edge.uplink.pace import Pace
 from edge.uplink.stream import Cut, Load, Spare, Stream
 from protos.kit.keepalive import KeepAlive
+from protos.kit.kinds import Kind
 from protos.topics import MAX_GRPC_BYTES
 from protos.v1.uplink_pb2 import UplinkMessage
 from protos.v1.uplink_pb2_grpc import UplinkStub

@@ -11,10 +11,11 @@ from typing import Protocol
 import grpc.aio
 import structlog
 
-from edge.uplink.entities import Kind, StoredBatch
+from edge.uplink.entities import StoredBatch
 from edge.uplink.lane import Lane
 from edge.uplink.pace import Pace
 from protos.kit import packing
+from protos.kit.kinds import Kind
 from protos.topics import MAX_GRPC_BYTES
 from protos.v1.uplink_pb2 import PACKING_ZSTD, Batch, Hello, UplinkMessage, UplinkReply, Welcome
 

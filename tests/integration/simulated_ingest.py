@@ -12,8 +12,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from edge.uplink.entities import Kind
 from protos.kit import packing
+from protos.kit.kinds import Kind
 from protos.v1.sketches_pb2 import Drift
 from protos.v1.uplink_pb2 import Ack, Batch, Books, Delay, Hello, Mark, Packing, Quarantined, UplinkReply, Welcome
 from protos.v1.uplink_pb2_grpc import UplinkServicer, add_UplinkServicer_to_server

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.uplink.entities import Kind
 from edge.uplink.outbox import Outbox
 from edge.wiring import OUTBOX_FILES
 from protos.kit.columns import decode
+from protos.kit.kinds import Kind
 from protos.v1.report_pb2 import UPDATE_STATE_COMMITTED
 from protos.v1.uplink_pb2 import EventBatch
 from tests import tiny_models

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from edge.foundation.events import Event
-from edge.uplink.entities import Kind, NewBatch
+from edge.uplink.entities import NewBatch
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
+from protos.kit.kinds import Kind
 from protos.v1.sketches_pb2 import Drift
 from protos.v1.uplink_pb2 import UplinkMessage
 from tests.integration import uplink_processes as processes

@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import func, select
 
 from cloud.uplink import tables
-from edge.uplink.entities import Kind, NewBatch
+from edge.uplink.entities import NewBatch
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import State, Uplink
+from protos.kit.kinds import Kind
 from protos.v1.sketches_pb2 import Drift
 from protos.v1.uplink_pb2 import PACKING_ZSTD, Books, UplinkMessage
 from simulators.ports import free_port

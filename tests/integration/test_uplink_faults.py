@@ -18,9 +18,9 @@ from sqlalchemy import func, select
 from cloud.fleet.service import Fleet
 from cloud.foundation.database import Database
 from cloud.uplink import tables
-from cloud.uplink.entities import Audited, Kind
-from edge.uplink import entities as edge
+from cloud.uplink.entities import Audited
 from edge.uplink.outbox import Outbox
+from protos.kit.kinds import Kind
 from protos.v1.report_pb2 import Report
 from simulators.postgresql import Cluster, NoPostgresql, cluster
 from tests import kinds
@@ -102,7 +102,7 @@ def check(site: Site) -> None:
     for kind in Kind:
         assert not [one for one in ingest_of_all_kinds(site.database).audit(kind) if one.lost or one.doubled]
         for name in (name for name in site.running if name.startswith("edge")):
-            told = acknowledged(outbox_of(site.outbox(name), edge.Kind(kind)))
+            told = acknowledged(outbox_of(site.outbox(name), kind))
             assert stored(site.database, name, kind) >= told
 
 
@@ -125,7 +125,7 @@ def drain(site: Site) -> None:
         site.running[name].join(PATIENCE_S)  # type: ignore[attr-defined]
         assert site.running[name].exitcode == 0, f"{name} could not send everything"  # type: ignore[attr-defined]
     for name, kind in itertools.product(devices, Kind):
-        outbox = Outbox.open(outbox_of(site.outbox(name), edge.Kind(kind)), 1 << 30)
+        outbox = Outbox.open(outbox_of(site.outbox(name), kind), 1 << 30)
         taken = outbox.source_watermark(processes.SOURCE)
         outbox.close()
         assert stored(site.database, name, kind) == taken > 0

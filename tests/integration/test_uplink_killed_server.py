@@ -10,7 +10,7 @@ from multiprocessing.context import ForkServerProcess
 import grpc
 
 from cloud.foundation.database import Database
-from cloud.uplink.entities import Kind
+from protos.kit.kinds import Kind
 from tests.integration.uplink_kit import Device, device_of, stored
 from tests.integration.uplink_processes import kill, start_server
 

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 import grpc
 import pytest
 
-from cloud.uplink.entities import Kind
 from cloud.uplink.service import Ingest
+from protos.kit.kinds import Kind
 from protos.v1 import uplink_pb2
 from protos.v1.uplink_pb2 import UplinkMessage
 from tests.integration.uplink_kit import EPOCH, Cloud, device_of, known, running_cloud, wire

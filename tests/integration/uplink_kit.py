@@ -13,12 +13,13 @@ from sqlalchemy import select
 
 from cloud.foundation.database import Database
 from cloud.uplink import tables
-from cloud.uplink.entities import Kind, KnownVersion
+from cloud.uplink.entities import KnownVersion
 from cloud.uplink.merge import Merger
 from cloud.uplink.rpc import UplinkService
 from cloud.uplink.server import KEEP_ALIVE, IngestServer
 from protos.kit.columns import Results, encode
 from protos.kit.keepalive import KeepAlive
+from protos.kit.kinds import Kind
 from protos.v1 import uplink_pb2, uplink_pb2_grpc
 from protos.v1.uplink_pb2 import UplinkMessage, UplinkReply
 from tests import kinds

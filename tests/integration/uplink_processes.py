@@ -15,15 +15,15 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from cloud.foundation.database import Database
-from cloud.uplink import entities as uplink_entities
 from cloud.uplink.entities import Outcome, ReceivedBatch
 from cloud.uplink.merge import Commit, Merger
 from cloud.uplink.rpc import UplinkService
 from cloud.uplink.server import IngestServer
-from edge.uplink.entities import Kind, NewBatch
+from edge.uplink.entities import NewBatch
 from edge.uplink.outbox import Outbox
 from edge.uplink.rpc import Uplink
 from protos.kit import logs
+from protos.kit.kinds import Kind
 from tests.forkserver import starting
 from tests.integration.uplink_kit import CONTENT, known
 from tests.kinds import ingest_of_all_kinds
@@ -159,7 +159,7 @@ def _number(outbox: Outbox, stop: Path, batches_s: float) -> None:
 
 
 def _sense(kind: Kind, outbox: Outbox, stop: Path, batches_s: float) -> None:
-    pause, content = threading.Event(), CONTENT[uplink_entities.Kind(kind)]
+    pause, content = threading.Event(), CONTENT[kind]
     while not stop.exists():
         first = outbox.source_watermark(SOURCE) + 1
         outbox.append([NewBatch(ROWS, content(first, ROWS), SOURCE, first + ROWS - 1)])

@@ -12,7 +12,8 @@ from cloud.rollouts.entities import State
 from cloud.rollouts.metrics import RolloutStates
 from cloud.routes import create_api
 from cloud.uplink import metrics
-from cloud.uplink.entities import Books, Fate, Kind, Outcome, ReceivedBatch
+from cloud.uplink.entities import Books, Fate, Outcome, ReceivedBatch
+from protos.kit.kinds import Kind
 from protos.topics import MAX_BATCH_ROWS
 
 
@@ -41,7 +42,7 @@ def test_every_reason_and_fate_is_there_before_it_ever_happened() -> None:
     found = scraped()
     for fate in ("stored", "duplicate", "quarantined", "detached"):
         for kind in Kind:
-            assert ("littoral_uplink_rows_total", f"{fate} {kind.plural}") in found
+            assert ("littoral_uplink_rows_total", f"{fate} {kind}") in found
     for reason in ("quota", "database"):
         assert ("littoral_uplink_delays_total", reason) in found
 

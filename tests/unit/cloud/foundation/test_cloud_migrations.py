@@ -20,10 +20,11 @@ from cloud.foundation import migrate
 from cloud.foundation.database import Database, DatabaseFailed, metadata
 from cloud.foundation.migrations.versions.v0002_account import account_for_all
 from cloud.uplink import store
-from cloud.uplink.entities import Kind, KnownVersion, Opened, ReceivedBatch
+from cloud.uplink.entities import KnownVersion, Opened, ReceivedBatch
 from cloud.uplink.rules import days_to_make
 from cloud.uplink.service import Ingest
 from protos.kit.columns import Results, encode
+from protos.kit.kinds import Kind
 
 NOW_MS = 1_700_000_000_000
 ADVICE = "the steps do not make the tables that the code has. `python scripts/revision.py WHAT` writes a step with:\n"

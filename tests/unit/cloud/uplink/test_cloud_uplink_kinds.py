@@ -22,13 +22,13 @@ from cloud.uplink.entities import (
     Audited,
     Books,
     Fate,
-    Kind,
     Opened,
     Outcome,
     ReceivedBatch,
 )
 from cloud.uplink.quarantine import Quarantine
 from cloud.uplink.service import Ingest
+from protos.kit.kinds import Kind
 from tests import kinds
 from tests.kinds import TABLES, ingest_of_all_kinds
 
@@ -218,7 +218,7 @@ def test_retention_drops_each_kind_by_its_own_setting(ingest: Ingest, database: 
         await asyncio.gather(running, return_exceptions=True)
 
     every = [
-        Kept(one.plural, int(one is kind), partial(ingest.expire_kind, one)) for one in Kind if one is not Kind.RESULTS
+        Kept(str(one), int(one is kind), partial(ingest.expire_kind, one)) for one in Kind if one is not Kind.RESULTS
     ]
     asyncio.run(a_moment(Retention([Kept("results", 0, ingest.expire), *every])))
     assert {each for each in Kind if numbers(database, TABLES[each])} == set(Kind) - {kind}

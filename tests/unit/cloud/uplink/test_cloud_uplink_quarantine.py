@@ -30,7 +30,6 @@ from cloud.uplink.entities import (
     DAY_MS,
     Aside,
     Fate,
-    Kind,
     KnownVersion,
     Opened,
     ReceivedBatch,
@@ -43,6 +42,7 @@ from cloud.uplink.quarantine_routes import router
 from cloud.uplink.queries import Queries
 from cloud.uplink.questions import Bucket, InvalidQuestion, Which
 from cloud.uplink.service import Ingest
+from protos.kit.kinds import Kind
 from protos.v1.uplink_pb2 import Event, EventBatch
 
 NOW_MS = 20_000 * DAY_MS
