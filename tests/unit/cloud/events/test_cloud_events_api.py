@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -25,14 +24,6 @@ from cloud.foundation.database import Database
 
 MINUTE_MS = 60_000
 NOW_MS = 1_800_000_000_000
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    database.create()
-    yield database
-    database.close()
 
 
 class Site:

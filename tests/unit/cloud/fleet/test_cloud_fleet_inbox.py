@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from cloud.fleet.inbox import TelemetryInbox
@@ -13,14 +11,6 @@ from protos.v1.report_pb2 import Report
 from protos.v1.uplink_pb2 import Telemetry
 
 DEVICES = ("edge-1", "edge-2")
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    database.create()
-    yield database
-    database.close()
 
 
 @pytest.fixture

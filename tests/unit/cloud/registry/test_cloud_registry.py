@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,14 +30,6 @@ def sign(purpose: str, payload: bytes) -> Signed:
 @pytest.fixture
 def blobs(tmp_path: Path) -> Path:
     return tmp_path / "blobs"
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    made = Database(database_url)
-    made.create()
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from sqlalchemy import select
 from test_cloud_uplink_service import NOW_MS, batch, known, payload
@@ -14,14 +12,6 @@ from cloud.uplink.entities import DAY_MS, Audited, Books, Fate, Opened, Received
 from cloud.uplink.service import Ingest
 
 r = tables.results.c
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    database.create()
-    yield database
-    database.close()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import base64
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -30,14 +29,6 @@ WRITERS = 3
 DEVICES = 4
 BATCHES = 12
 ROWS = 5
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    database.create()
-    yield database
-    database.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from functools import partial
 
 import pytest
@@ -31,14 +30,6 @@ from cloud.uplink.service import Ingest
 from protos.kit.kinds import Kind
 from tests import kinds
 from tests.kinds import TABLES, ingest_of_all_kinds
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    database.create()
-    yield database
-    database.close()
 
 
 @pytest.fixture

@@ -40,14 +40,6 @@ YEAR_9999_MS = 253_370_764_800_000
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    database.create()
-    yield database
-    database.close()
-
-
-@pytest.fixture
 def queries(database: Database) -> Queries:
     """Of two devices, one with two epochs, the other with a slot `doors`.
 

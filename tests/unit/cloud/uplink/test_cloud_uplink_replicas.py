@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -18,14 +17,6 @@ from cloud.uplink.entities import Fate, Opened, Outcome, ReceivedBatch
 from cloud.uplink.service import Ingest
 
 TOTAL = 120
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    database.create()
-    yield database
-    database.close()
 
 
 @dataclass

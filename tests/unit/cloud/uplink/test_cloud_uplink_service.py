@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import psycopg
@@ -31,14 +31,6 @@ def known(digest: bytes) -> KnownVersion | None:
         return KnownVersion("gates", 1, classes=10)
     found = {manifest: version for version, manifest in MANIFESTS.items()}.get(digest)
     return KnownVersion("digits", found, classes=10) if found else None
-
-
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url)
-    database.create()
-    yield database
-    database.close()
 
 
 @pytest.fixture
